@@ -1,0 +1,14 @@
+"""Block devices: md's STOP_ARRAY and the one ioctl(2) that carries them all."""
+
+SOURCE = """
+#include <sys/ioctl.h>
+#include <sys/sysmacros.h>
+#include <linux/major.h>
+#include <linux/raid/md_u.h>
+"""
+
+CDEF = """
+#define STOP_ARRAY ...
+
+int ioctl(int fd, unsigned long request, ...);
+"""

@@ -1,0 +1,162 @@
+"""The one door to the kernel: every system call, ioctl and read of /proc and /sys is a method here.
+
+`Kernel` is the interface. `finalstage.kernel.linux` is the real one; the tests have a simulated
+one, with the real one's rules, its own clock, and faults at every call.
+
+All methods raise OSError with errno and the object's name. Devices are named as sysfs names
+them, ``major:minor``. Times are seconds, sizes are sectors of 512 bytes unless a name says bytes.
+"""
+
+from __future__ import annotations
+
+from finalstage.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Protocol
+else:
+    Protocol = object
+
+SECTOR = 512
+
+
+class Stat(Value):
+    """What stat(2) says, as far as it matters here; devices as ``major:minor``."""
+
+    mode: int
+    device: str
+    inode: int
+    special: str
+    owner: int
+
+
+class Target(Value):
+    """One segment of a live dm table: start and length in sectors, and the target type."""
+
+    start: int
+    length: int
+    type: str
+
+
+class DmStatus(Value):
+    """The header of DM_TABLE_STATUS and the segments, never their parameters (keys are in them)."""
+
+    name: str
+    uuid: str
+    open_count: int
+    suspended: bool
+    readonly: bool
+    inactive_table: bool
+    targets: tuple[Target, ...]
+
+
+class Call:
+    """Something that was started and may never come back.
+
+    `done` turns true once; then `error` says how it failed, or is None, and `value` is the result.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.started = 0.0
+        self.finished = 0.0
+        self.done = False
+        self.value: object = None
+        self.error: BaseException | None = None
+
+
+class Kernel(Protocol):
+    """What the stage may ask of the kernel."""
+
+    pid: int
+
+    # Reading and writing files, nearly all of them in /proc and /sys.
+
+    def read(self, path: str) -> bytes:
+        """Return the whole file."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write to an existing file with one write(2), as sysfs and /proc want it."""
+
+    def listdir(self, path: str) -> list[str]:
+        """Return the names in a directory, in no order."""
+
+    def readlink(self, path: str) -> str:
+        """Return a symbolic link's target."""
+
+    def stat(self, path: str) -> Stat:
+        """Follow links and describe what is there. Can hang on a dead network file system."""
+
+    # Mounts and swap. Those that write can hang.
+
+    def umount(self, target: str, detach: bool = False) -> None:
+        """umount2(2) with UMOUNT_NOFOLLOW; `detach` adds MNT_DETACH."""
+
+    def remount_readonly(self, target: str, options: str) -> None:
+        """Make the file system at `target` read-only; `options` are the mount's, and stay."""
+
+    def swapoff(self, path: str) -> None:
+        """Read everything back from the swap area and close it."""
+
+    def sync(self) -> None:
+        """Write out every file system and block device: sync(2)."""
+
+    # Block devices. All of them can hang.
+
+    def flush(self, device: str) -> None:
+        """Write out the device's page cache and have it flush its own: fsync(2) on it."""
+
+    def stop_array(self, device: str) -> None:
+        """Stop an md array: STOP_ARRAY on an exclusively opened device (drivers/md/md.c)."""
+
+    # Device mapper, <linux/dm-ioctl.h>.
+
+    def dm_status(self, device: str) -> DmStatus:
+        """DM_TABLE_STATUS with DM_NOFLUSH_FLAG: does not wait for I/O, shows no key."""
+
+    def dm_remove(self, device: str) -> None:
+        """DM_DEV_REMOVE: EBUSY while open."""
+
+    def dm_clear(self, device: str) -> None:
+        """DM_TABLE_CLEAR: drop the inactive table, and the keys in it."""
+
+    def dm_suspend(self, device: str, lockfs: bool, flush: bool) -> None:
+        """DM_DEV_SUSPEND: hold I/O; with `lockfs` the file system above is frozen first, with
+        `flush` queued I/O is written. Waits for I/O in flight in any case."""
+
+    def dm_message(self, device: str, sector: int, message: str) -> None:
+        """DM_TARGET_MSG to the target at `sector`."""
+
+    # Processes.
+
+    def kill(self, pid: int, signal: int) -> None:
+        """kill(2)."""
+
+    # Time, and calls that may never return.
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    def start(self, name: str, function: Callable[[], object]) -> Call:
+        """Run `function` aside. If it hangs, only itself hangs."""
+
+    def wait(self, calls: Iterable[Call], timeout: float) -> list[Call]:
+        """Wait until one of `calls` is done, or for `timeout` seconds; return those done."""
+
+    # The stage's own process, and the end.
+
+    def console(self, data: bytes) -> None:
+        """Write to the console, or drop what it does not take in a short time. Never raises."""
+
+    def log(self, data: bytes) -> None:
+        """Write one record to the kernel's log, /dev/kmsg. Never raises."""
+
+    def lock_memory(self) -> None:
+        """mlockall(2): nothing of this process is ever swapped out."""
+
+    def reboot(self, command: str, argument: str = "") -> None:
+        """reboot(2): ``poweroff``, ``halt``, ``reboot`` (with its argument) or ``kexec``."""

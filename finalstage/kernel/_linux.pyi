@@ -1,0 +1,65 @@
+"""What mypy sees of the compiled extension (cffi_build/topics)."""
+
+from typing import Any
+
+class Lib:
+    MS_RDONLY: int
+    MS_NOSUID: int
+    MS_NODEV: int
+    MS_NOEXEC: int
+    MS_NOATIME: int
+    MS_NODIRATIME: int
+    MS_RELATIME: int
+    MS_REMOUNT: int
+    MNT_FORCE: int
+    MNT_DETACH: int
+    UMOUNT_NOFOLLOW: int
+    DM_LIST_DEVICES: int
+    DM_DEV_REMOVE: int
+    DM_DEV_SUSPEND: int
+    DM_TABLE_LOAD: int
+    DM_TABLE_CLEAR: int
+    DM_TABLE_STATUS: int
+    DM_TARGET_MSG: int
+    DM_READONLY_FLAG: int
+    DM_SUSPEND_FLAG: int
+    DM_ACTIVE_PRESENT_FLAG: int
+    DM_INACTIVE_PRESENT_FLAG: int
+    DM_BUFFER_FULL_FLAG: int
+    DM_SKIP_LOCKFS_FLAG: int
+    DM_NOFLUSH_FLAG: int
+    DM_SECURE_DATA_FLAG: int
+    DM_VERSION_MAJOR: int
+    STOP_ARRAY: int
+    MCL_CURRENT: int
+    MCL_FUTURE: int
+    LINUX_REBOOT_CMD_POWER_OFF: int
+    LINUX_REBOOT_CMD_HALT: int
+    LINUX_REBOOT_CMD_RESTART: int
+    LINUX_REBOOT_CMD_RESTART2: int
+    LINUX_REBOOT_CMD_KEXEC: int
+
+    def mount(self, source: Any, target: bytes, fstype: Any, flags: int, data: Any) -> int: ...
+    def umount2(self, target: bytes, flags: int) -> int: ...
+    def swapoff(self, path: bytes) -> int: ...
+    def sys_fsopen(self, fstype: bytes) -> int: ...
+    def sys_fsconfig_string(self, fs: int, key: bytes, value: bytes) -> int: ...
+    def sys_fsconfig_create(self, fs: int) -> int: ...
+    def sys_fsmount(self, fs: int) -> int: ...
+    def sys_move_mount(self, source: int, target: bytes) -> int: ...
+    def ioctl(self, fd: int, request: int, *arguments: Any) -> int: ...
+    def mlockall(self, flags: int) -> int: ...
+    def sys_reboot(self, command: int, argument: Any) -> int: ...
+
+class FFI:
+    NULL: Any
+    errno: int
+    def new(self, ctype: str, init: Any = ...) -> Any: ...
+    def cast(self, ctype: str, value: Any) -> Any: ...
+    def sizeof(self, ctype: Any) -> int: ...
+    def string(self, cdata: Any, maxlen: int = ...) -> bytes: ...
+    def memmove(self, dest: Any, src: Any, n: int) -> None: ...
+    def buffer(self, cdata: Any, size: int = ...) -> Any: ...
+
+lib: Lib
+ffi: FFI

@@ -1,0 +1,257 @@
+"""The real kernel behind `Kernel`."""
+
+from __future__ import annotations
+
+import os
+import stat as modes
+from time import monotonic, sleep
+
+from finalstage.kernel import Stat, dm
+from finalstage.kernel._linux import ffi, lib
+from finalstage.kernel.calls import Calls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from finalstage.kernel import Call, DmStatus
+
+DM_CONTROL = "/dev/mapper/control"
+MISC_MAJOR = 10
+READY_THREADS = 8
+CONSOLE_PATIENCE = 0.2
+"""Seconds that a console which takes nothing (flow control, a dead line) may cost a write."""
+
+MOUNT_FLAGS = {
+    "nosuid": lib.MS_NOSUID,
+    "nodev": lib.MS_NODEV,
+    "noexec": lib.MS_NOEXEC,
+    "noatime": lib.MS_NOATIME,
+    "nodiratime": lib.MS_NODIRATIME,
+    "relatime": lib.MS_RELATIME,
+}
+
+REBOOT_COMMANDS = {
+    "poweroff": lib.LINUX_REBOOT_CMD_POWER_OFF,
+    "halt": lib.LINUX_REBOOT_CMD_HALT,
+    "reboot": lib.LINUX_REBOOT_CMD_RESTART,
+    "kexec": lib.LINUX_REBOOT_CMD_KEXEC,
+}
+
+
+def check(result: int, name: str) -> None:
+    """Raise OSError with errno and `name` if a call returned below zero."""
+    if result < 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno), name)
+
+
+def encode(path: str) -> bytes:
+    """Return a path as bytes; surrogates become the odd bytes that they stand for."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def number(device: int) -> str:
+    """Return a dev_t as ``major:minor``."""
+    return f"{os.major(device)}:{os.minor(device)}"
+
+
+class LinuxKernel:
+    """System calls by os where it has them, by cffi where it has not."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._calls = Calls(READY_THREADS)
+        self._dm_control = -1
+        self._console = self._open_quietly("/dev/console", os.O_WRONLY | os.O_NONBLOCK)
+        self._kmsg = self._open_quietly("/dev/kmsg", os.O_WRONLY)
+
+    @staticmethod
+    def _open_quietly(path: str, flags: int) -> int:
+        """Open a place to write messages to; -1 if there is none, which costs messages only."""
+        try:
+            return os.open(path, flags | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            return -1
+
+    # Files
+
+    def read(self, path: str) -> bytes:
+        fd = os.open(encode(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            pieces = []
+            while piece := os.read(fd, 1 << 16):
+                pieces.append(piece)
+            return b"".join(pieces)
+        finally:
+            os.close(fd)
+
+    def write(self, path: str, data: bytes) -> None:
+        fd = os.open(encode(path), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+
+    def listdir(self, path: str) -> list[str]:
+        return os.listdir(path)
+
+    def readlink(self, path: str) -> str:
+        return os.readlink(path)
+
+    def stat(self, path: str) -> Stat:
+        found = os.stat(encode(path))
+        return Stat(
+            mode=found.st_mode,
+            device=number(found.st_dev),
+            inode=found.st_ino,
+            special=number(found.st_rdev),
+            owner=found.st_uid,
+        )
+
+    # Mounts and swap
+
+    def umount(self, target: str, detach: bool = False) -> None:
+        flags = lib.UMOUNT_NOFOLLOW | (lib.MNT_DETACH if detach else 0)
+        check(lib.umount2(encode(target), flags), target)
+
+    def remount_readonly(self, target: str, options: str) -> None:
+        # MS_REMOUNT sets the flags of the mount as well as those of its file system, so those
+        # that are in force are given again: do_remount() in fs/namespace.c. No option string:
+        # a file system keeps what is not mentioned.
+        flags = lib.MS_REMOUNT | lib.MS_RDONLY
+        for option in options.split(","):
+            flags |= MOUNT_FLAGS.get(option, 0)
+        check(lib.mount(ffi.NULL, encode(target), ffi.NULL, flags, ffi.NULL), target)
+
+    def swapoff(self, path: str) -> None:
+        check(lib.swapoff(encode(path)), path)
+
+    def sync(self) -> None:
+        os.sync()
+
+    # Block devices
+
+    def flush(self, device: str) -> None:
+        fd = self._open_block(device, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def stop_array(self, device: str) -> None:
+        fd = self._open_block(device, os.O_RDONLY | os.O_EXCL)
+        try:
+            check(lib.ioctl(fd, lib.STOP_ARRAY, ffi.NULL), device)
+        finally:
+            os.close(fd)
+
+    def _open_block(self, device: str, flags: int) -> int:
+        """Open a block device by its number alone.
+
+        udev's names may be gone, stale or someone else's; a node of our own, removed as soon as
+        it is open, is always right. /dev is the one place that no system mounts nodev.
+        """
+        return self._open_node(device, flags, modes.S_IFBLK)
+
+    @staticmethod
+    def _open_node(device: str, flags: int, kind: int) -> int:
+        path = f"/dev/.finalstage-{'b' if kind == modes.S_IFBLK else 'c'}{device}"
+        try:
+            os.mknod(path, kind | 0o600, os.makedev(*dm.split(device)))
+        except FileExistsError:
+            pass  # left by a call that hangs in open(2): the same node, so just as good
+        try:
+            return os.open(path, flags | os.O_CLOEXEC)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, device) from error
+        finally:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass  # another thread has just removed it
+
+    # Device mapper
+
+    def _control(self) -> int:
+        if self._dm_control < 0:
+            try:
+                self._dm_control = os.open(DM_CONTROL, os.O_RDWR | os.O_CLOEXEC)
+            except OSError:
+                self._dm_control = self._open_node(
+                    f"{MISC_MAJOR}:{self._misc_minor('device-mapper')}", os.O_RDWR, modes.S_IFCHR
+                )
+        return self._dm_control
+
+    def _misc_minor(self, name: str) -> int:
+        for line in self.read("/proc/misc").decode().splitlines():
+            minor, _, found = line.strip().partition(" ")
+            if found == name:
+                return int(minor)
+        raise FileNotFoundError(2, os.strerror(2), f"{name} in /proc/misc")
+
+    def dm_status(self, device: str) -> DmStatus:
+        return dm.status(self._control(), device)
+
+    def dm_remove(self, device: str) -> None:
+        dm.request(self._control(), lib.DM_DEV_REMOVE, device)
+
+    def dm_clear(self, device: str) -> None:
+        dm.request(self._control(), lib.DM_TABLE_CLEAR, device)
+
+    def dm_suspend(self, device: str, lockfs: bool, flush: bool) -> None:
+        flags = lib.DM_SUSPEND_FLAG
+        flags |= 0 if lockfs else lib.DM_SKIP_LOCKFS_FLAG
+        flags |= 0 if flush else lib.DM_NOFLUSH_FLAG
+        dm.request(self._control(), lib.DM_DEV_SUSPEND, device, flags=flags)
+
+    def dm_message(self, device: str, sector: int, message: str) -> None:
+        dm.message(self._control(), device, sector, message)
+
+    # Processes, time, calls
+
+    def kill(self, pid: int, signal: int) -> None:
+        os.kill(pid, signal)
+
+    def now(self) -> float:
+        return monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        sleep(seconds)
+
+    def start(self, name: str, function: Callable[[], object]) -> Call:
+        return self._calls.start(name, function)
+
+    def wait(self, calls: Iterable[Call], timeout: float) -> list[Call]:
+        return self._calls.wait(calls, timeout)
+
+    # This process, and the end
+
+    def console(self, data: bytes) -> None:
+        until = monotonic() + CONSOLE_PATIENCE
+        while data and self._console >= 0:
+            try:
+                data = data[os.write(self._console, data) :]
+            except BlockingIOError:
+                if monotonic() > until:
+                    return
+                sleep(CONSOLE_PATIENCE / 20)
+            except OSError:
+                return
+
+    def log(self, data: bytes) -> None:
+        if self._kmsg >= 0:
+            try:
+                os.write(self._kmsg, data)
+            except OSError:
+                return  # a record too long, or printk.devkmsg=off: the console still has it
+
+    def lock_memory(self) -> None:
+        check(lib.mlockall(lib.MCL_CURRENT | lib.MCL_FUTURE), "memory")
+
+    def reboot(self, command: str, argument: str = "") -> None:
+        code = REBOOT_COMMANDS[command]
+        text = ffi.NULL
+        if command == "reboot" and argument:
+            code = lib.LINUX_REBOOT_CMD_RESTART2
+            text = encode(argument)
+        check(lib.sys_reboot(code, text), command)
