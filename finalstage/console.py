@@ -1,0 +1,72 @@
+"""What people see: lines on the console, and the same as JSON records in the kernel's log."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from finalstage.kernel import Kernel
+
+LOG_DEBUG = b"<7>"
+"""Priority of the records: kept by the kernel's log, but not shown on the console once more."""
+
+LONGEST_RECORD = 900
+"""Bytes of one record that /dev/kmsg takes for sure: LOG_LINE_MAX in kernel/printk/printk.c."""
+
+
+class Console:
+    """Says things. `quiet` leaves out all but problems."""
+
+    def __init__(self, kernel: Kernel, quiet: bool = False) -> None:
+        self._kernel = kernel
+        self._started = kernel.now()
+        self.quiet = quiet
+
+    def say(self, words: str, event: str = "note", **facts: object) -> None:
+        """Say one line."""
+        if not self.quiet:
+            self._show(words)
+        self.record(event, words=words, **facts)
+
+    def problem(self, words: str, event: str = "problem", **facts: object) -> None:
+        """Say one line that must be seen even if all else is quiet."""
+        self._show(words)
+        self.record(event, words=words, **facts)
+
+    def record(self, event: str, **facts: object) -> None:
+        """Write one JSON record to the kernel's log."""
+        record = to_json({"at": round(self.seconds(), 3), "event": event, **facts})
+        self._kernel.log(LOG_DEBUG + b"finalstage: " + record.encode()[:LONGEST_RECORD])
+
+    def seconds(self) -> float:
+        """Return seconds since the start."""
+        return self._kernel.now() - self._started
+
+    def _show(self, words: str) -> None:
+        line = f"finalstage [{self.seconds():7.3f}] {words}\n"
+        self._kernel.console(line.encode("utf-8", "backslashreplace"))
+
+
+def to_json(value: object) -> str:
+    """Return plain values as JSON. The json module would bring re into the PID 1 tree."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, dict):
+        pairs = (f"{to_json(str(key))}: {to_json(item)}" for key, item in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(to_json, value)) + "]"
+    return '"' + "".join(map(_character, str(value))) + '"'
+
+
+def _character(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    if " " <= character <= "~":
+        return character
+    code = ord(character)
+    if code > 0xFFFF:
+        code -= 0x10000
+        return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+    return f"\\u{code:04x}"

@@ -1,0 +1,93 @@
+"""Who called us, and what do they want."""
+
+from __future__ import annotations
+
+from finalstage.handover import systemd
+from finalstage.value import Value
+from finalstage.world import text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from finalstage.kernel import Kernel
+
+DEFAULT_TIMEOUT = 90.0
+"""Seconds from exec to down when nobody says otherwise."""
+
+VERBS = {
+    "poweroff": "poweroff",
+    "halt": "halt",
+    "reboot": "reboot",
+    "kexec": "kexec",
+    "exit": "poweroff",
+}
+"""What can be asked for, and what it means. ``exit`` is for containers, which end either way."""
+
+REBOOT_PARAMETER = ("/run/systemd/reboot-param", "/oldroot/run/systemd/reboot-param")
+
+
+class Request(Value):
+    """What was asked for. `problems` are the parts that made no sense, to be said aloud."""
+
+    verb: str
+    argument: str = ""
+    timeout: float = DEFAULT_TIMEOUT
+    quiet: bool = False
+    as_pid1: bool = False
+    problems: tuple[str, ...] = ()
+
+
+def read(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) -> Request:
+    """Return the request. Never raises: whatever makes no sense becomes the safest default."""
+    words = systemd.parse(arguments)
+    problems = list(words.problems)
+    options = _command_line(kernel, problems)
+    verb = _verb(kernel, words.verb, problems)
+    return Request(
+        verb=verb,
+        argument=_reboot_parameter(kernel, problems) if verb == "reboot" else "",
+        timeout=words.timeout or DEFAULT_TIMEOUT,
+        quiet=words.quiet or "finalstage.quiet" in options,
+        as_pid1=environment.get("FINALSTAGE_PID1") == "yes",
+        problems=tuple(problems),
+    )
+
+
+def _verb(kernel: Kernel, word: str, problems: list[str]) -> str:
+    if word not in VERBS:
+        said = f"{word!r} is not a verb" if word else "no verb was given"
+        problems.append(f"{said} (poweroff, halt, reboot, kexec, exit): powering off")
+        return "poweroff"
+    verb = VERBS[word]
+    if verb == "kexec" and not _kexec_loaded(kernel):
+        problems.append("no kernel is loaded for kexec: rebooting")
+        return "reboot"
+    return verb
+
+
+def _kexec_loaded(kernel: Kernel) -> bool:
+    try:
+        return text(kernel, "/sys/kernel/kexec_loaded") == "1"
+    except OSError:
+        return False
+
+
+def _command_line(kernel: Kernel, problems: list[str]) -> list[str]:
+    try:
+        return text(kernel, "/proc/cmdline").split()
+    except OSError as error:
+        problems.append(f"cannot read the kernel's command line: {error.strerror}")
+        return []
+
+
+def _reboot_parameter(kernel: Kernel, problems: list[str]) -> str:
+    """Return what `systemctl reboot ARGUMENT` left for reboot(2): systemd, reboot-util.c."""
+    for path in REBOOT_PARAMETER:
+        try:
+            return text(kernel, path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problems.append(f"cannot read {path}: {error.strerror}")
+    return ""

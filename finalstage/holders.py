@@ -1,0 +1,93 @@
+"""Who holds a layer that would not close: for the report, since nobody can ask afterwards."""
+
+from __future__ import annotations
+
+from finalstage import mountinfo
+from finalstage.processes import all_processes
+from finalstage.world import text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from finalstage.kernel import Kernel
+    from finalstage.processes import Process
+    from finalstage.stack import Stack
+
+
+def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
+    """Return, for the layers that have any, their holders in words, by the layers' ids.
+
+    Can hang, on a process that the kernel holds in a page fault: to be run aside.
+    """
+    names = {layer.id: layer.title for layer in stack.layers}
+    found = {id: [names[user] for user in users] for id, users in stack.above().items() if users}
+    mounts = {layer.device: layer.id for layer in stack.layers if layer.kind == "mount"}
+    devices = {layer.device: layer.id for layer in stack.layers if layer.kind != "mount"}
+    namespaces: dict[str, Process] = {}
+    own = _namespace(kernel, kernel.pid)
+    for process in all_processes(kernel):
+        if process.pid == kernel.pid:
+            continue
+        for device, how in _uses(kernel, process):
+            id = mounts.get(device) or devices.get(device)
+            words = f"{process.title} ({how})"
+            if id and words not in found.setdefault(id, []):
+                found[id].append(words)
+        namespace = _namespace(kernel, process.pid)
+        if namespace and namespace != own:
+            namespaces.setdefault(namespace, process)
+    for process in namespaces.values():
+        for device in sorted(_mounted_in(kernel, process)):
+            id = devices.get(device) or mounts.get(device)
+            if id:
+                found.setdefault(id, []).append(f"mount namespace of {process.title}")
+    return found
+
+
+def _namespace(kernel: Kernel, pid: int) -> str:
+    try:
+        return kernel.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""
+
+
+def _mounted_in(kernel: Kernel, process: Process) -> set[str]:
+    try:
+        entries = mountinfo.parse(kernel.read(f"/proc/{process.pid}/mountinfo"))
+    except OSError:
+        return set()
+    return {entry.device for entry in entries}
+
+
+def _uses(kernel: Kernel, process: Process) -> Iterator[tuple[str, str]]:
+    """Yield the devices that a process holds open, and how."""
+    base = f"/proc/{process.pid}"
+    for link, how in (("cwd", "working directory"), ("root", "root directory"), ("exe", "program")):
+        for device in _devices_of(kernel, f"{base}/{link}"):
+            yield device, how
+    try:
+        numbers = kernel.listdir(f"{base}/fd")
+    except OSError:
+        numbers = []
+    for number in numbers:
+        for device in _devices_of(kernel, f"{base}/fd/{number}"):
+            yield device, "open file"
+    try:
+        lines = text(kernel, f"{base}/maps").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        fields = line.split(None, 5)
+        if len(fields) == 6 and fields[4] != "0":
+            major, _, minor = fields[3].partition(":")
+            yield f"{int(major, 16)}:{int(minor, 16)}", "mapped file"
+
+
+def _devices_of(kernel: Kernel, path: str) -> list[str]:
+    """Return the device that a file lies on and, for a device node, the device that it is."""
+    try:
+        found = kernel.stat(path)
+    except OSError:
+        return []
+    return [found.device, found.special] if found.special != "0:0" else [found.device]

@@ -1,0 +1,45 @@
+"""The kinds of layer, one module each: how to recognise it, and how to close it.
+
+A new kind is a new module here, named in `KINDS`.
+"""
+
+from __future__ import annotations
+
+from finalstage.layers import disk, dm, md, mount, partition, swap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    from finalstage.kernel import Kernel
+    from finalstage.stack import Layer
+    from finalstage.world import World
+
+    class Kind(Protocol):
+        """What a module here offers."""
+
+        KIND: str
+
+        def scan(self, kernel: Kernel, world: World) -> Sequence[Layer]:
+            """Return the layers of this kind."""
+
+        def close(self, kernel: Kernel, layer: Layer) -> None:
+            """Close it, or flush it where it does not close. OSError if that failed."""
+
+        def settle(self, kernel: Kernel, layer: Layer) -> None:
+            """Make what is in it safe where it stays: write out, turn read-only. May raise."""
+
+
+KINDS: tuple[Kind, ...] = (mount, swap, dm, md, partition, disk)
+BY_NAME: dict[str, Kind] = {kind.KIND: kind for kind in KINDS}
+
+
+def close(kernel: Kernel, layer: Layer) -> None:
+    """Close a layer, in the way of its kind."""
+    BY_NAME[layer.kind].close(kernel, layer)
+
+
+def settle(kernel: Kernel, layer: Layer) -> None:
+    """Make what is in a layer safe, in the way of its kind."""
+    BY_NAME[layer.kind].settle(kernel, layer)

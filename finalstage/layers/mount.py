@@ -1,0 +1,96 @@
+"""Mounts: unmounted; where that fails, the kernel's own file systems are detached, and others
+made read-only."""
+
+from __future__ import annotations
+
+from errno import EBUSY
+
+from finalstage.stack import Layer
+from finalstage.world import block_id, mount_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from finalstage.kernel import Kernel
+    from finalstage.mountinfo import Entry
+    from finalstage.world import World
+
+KIND = "mount"
+
+API_FILE_SYSTEMS = frozenset(
+    "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl"
+    " hugetlbfs mqueue nsfs proc pstore ramfs rpc_pipefs securityfs selinuxfs smackfs sysfs tmpfs"
+    " tracefs".split()
+)
+"""File systems without a store of their own: there is nothing in them to lose."""
+
+
+class Mount(Layer):
+    """A mount; `options` are those of the mount itself, `writable` is about its file system."""
+
+    target: str = ""
+    options: str = ""
+    writable: bool = True
+
+    @property
+    def is_api(self) -> bool:
+        """Whether the file system is only an interface to the kernel, or lives in memory."""
+        return self.type in API_FILE_SYSTEMS
+
+
+def scan(kernel: Kernel, world: World) -> list[Mount]:
+    """Every line of mountinfo."""
+    hidden_by = _hiding(world.mounts)
+    devices = {block.device for block in world.blocks}
+    return [
+        Mount(
+            id=mount_id(entry.id),
+            kind=KIND,
+            type=entry.fstype,
+            name=world.name_of(entry.target),
+            below=(mount_id(entry.parent), *hidden_by.get(entry.id, ()))
+            + ((block_id(entry.device),) if entry.device in devices else ()),
+            device=entry.device,
+            shown=entry.fstype not in API_FILE_SYSTEMS,
+            target=entry.target,
+            options=entry.options,
+            writable="ro" not in entry.super_options.split(","),
+        )
+        for entry in world.mounts
+    ]
+
+
+def _hiding(mounts: tuple[Entry, ...]) -> dict[int, list[str]]:
+    """Return, for a mount that covers an earlier one's place from above, the ids of those hidden.
+
+    A mount at /a hides an earlier one at /a/b of the same parent: umount2 cannot find /a/b until
+    /a is gone, though in the kernel's eyes neither stands on the other.
+    """
+    found: dict[int, list[str]] = {}
+    below_directory: dict[tuple[int, str], list[str]] = {}
+    for entry in mounts:
+        hidden = below_directory.get((entry.parent, entry.target))
+        if hidden:
+            found[entry.id] = list(hidden)
+        directory = entry.target
+        while directory != "/":
+            directory = directory.rpartition("/")[0] or "/"
+            below_directory.setdefault((entry.parent, directory), []).append(mount_id(entry.id))
+    return found
+
+
+def close(kernel: Kernel, layer: Layer) -> None:
+    """Unmount it, which writes out its file system if it was the last mount of it."""
+    assert isinstance(layer, Mount)
+    try:
+        kernel.umount(layer.target)
+    except OSError as error:
+        if not layer.is_api or error.errno != EBUSY:
+            raise
+        kernel.umount(layer.target, detach=True)
+
+
+def settle(kernel: Kernel, layer: Layer) -> None:
+    """Write out the file system, and let nobody write to it any more."""
+    assert isinstance(layer, Mount)
+    if layer.writable and not layer.is_api:
+        kernel.remount_readonly(layer.target, layer.options)

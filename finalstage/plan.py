@@ -1,0 +1,61 @@
+"""Stack to plan: which layers to close, and which must be gone before. A pure function.
+
+A plan is data: it can be printed, drawn and tested. It says what must come before what, not what
+comes when; so as much runs at once as the stack allows.
+"""
+
+from __future__ import annotations
+
+from finalstage.stack import covering, depths
+from finalstage.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from finalstage.stack import Layer, Stack
+
+
+class Step(Value):
+    """Close `layer` once the layers in `after`, its holders, are gone."""
+
+    layer: Layer
+    after: tuple[str, ...] = ()
+
+
+class Plan(Value):
+    """Steps, each behind those that it waits for."""
+
+    steps: tuple[Step, ...]
+
+    def rounds(self) -> list[list[Step]]:
+        """Return the steps as they would run if each took the same time."""
+        round_of: dict[str, int] = {}
+        found: list[list[Step]] = []
+        for step in self.steps:
+            number = max((round_of[id] + 1 for id in step.after if id in round_of), default=0)
+            round_of[step.layer.id] = number
+            if number == len(found):
+                found.append([])
+            found[number].append(step)
+        return found
+
+
+def plan(stack: Stack) -> Plan:
+    """Return the plan that closes everything that closes, and flushes what these stood on.
+
+    Layers in a circle, and those below it, come last and do not wait for one another: one of them
+    may yield, and what does not is named as what remains.
+    """
+    above = stack.above()
+    depth = depths(stack)
+    wanted = covering(stack, (layer.id for layer in stack.layers if layer.closes))
+    last = len(stack.layers)
+    order = sorted(
+        (layer for layer in stack.layers if layer.id in wanted),
+        key=lambda layer: depth.get(layer.id, last),
+    )
+    return Plan(
+        steps=tuple(
+            Step(layer=layer, after=tuple(id for id in above[layer.id] if id in depth))
+            for layer in order
+        )
+    )

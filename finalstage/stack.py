@@ -1,0 +1,101 @@
+"""The model: layers, and who stands on whom. No I/O.
+
+The stack is a directed acyclic graph. Each layer names what it stands on; so an edge says that
+the upper one must be gone before the lower one can go.
+"""
+
+from __future__ import annotations
+
+from finalstage.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Layer(Value):
+    """One thing that can be closed: a mount, a swap area, a device-mapper device, an array.
+
+    `id` is unique in its stack and the same from scan to scan; `type` and `name` are what people
+    call it (``ext4`` ``/home``, ``crypt`` ``cryptroot``). `closes` is false for what stays when
+    all is done, a disk or a partition; such a layer is only flushed. `shown` is false for what
+    nobody wants to read about, the kernel's own file systems.
+    """
+
+    id: str
+    kind: str
+    type: str
+    name: str
+    below: tuple[str, ...] = ()
+    device: str = ""
+    closes: bool = True
+    shown: bool = True
+
+    @property
+    def title(self) -> str:
+        """Type and name, as they stand in messages; control characters in a name are escaped."""
+        name = self.name.encode("utf-8", "backslashreplace").decode()
+        return f"{self.type} {name if name.isprintable() else ascii(name)[1:-1]}"
+
+
+class Stack(Value):
+    """All layers of a machine at one moment. `problems` says what could not be read."""
+
+    layers: tuple[Layer, ...]
+    problems: tuple[str, ...] = ()
+
+    def get(self, id: str) -> Layer | None:
+        """Return a layer by its id."""
+        return self.by_id().get(id)
+
+    def by_id(self) -> dict[str, Layer]:
+        """Return all layers by their ids."""
+        return {layer.id: layer for layer in self.layers}
+
+    def above(self) -> dict[str, tuple[str, ...]]:
+        """Return, for each layer, the ids of those that stand on it: its holders."""
+        found: dict[str, list[str]] = {layer.id: [] for layer in self.layers}
+        for layer in self.layers:
+            for lower in layer.below:
+                if lower in found:
+                    found[lower].append(layer.id)
+        return {id: tuple(upper) for id, upper in found.items()}
+
+    def closing(self) -> tuple[Layer, ...]:
+        """Return the layers that should be gone in the end."""
+        return tuple(layer for layer in self.layers if layer.closes)
+
+
+def depths(stack: Stack) -> dict[str, int]:
+    """Return, for each layer, in which round it can go: 0 is held by nobody.
+
+    What stands in a circle, and what lies below it, is missing in the answer.
+    """
+    above = stack.above()
+    waiting = {id: len(upper) for id, upper in above.items()}
+    layers = stack.by_id()
+    ready = [id for id, count in waiting.items() if count == 0]
+    found = dict.fromkeys(ready, 0)
+    for id in ready:  # grows while it is walked
+        for lower in layers[id].below:
+            if lower not in waiting:
+                continue
+            waiting[lower] -= 1
+            found[lower] = max(found.get(lower, 0), found[id] + 1)
+            if waiting[lower] == 0:
+                ready.append(lower)
+    done = set(ready)
+    return {id: depth for id, depth in found.items() if id in done}
+
+
+def covering(stack: Stack, ids: Iterable[str]) -> set[str]:
+    """Return `ids` and everything that they stand on, down to the disks."""
+    layers = stack.by_id()
+    found: set[str] = set()
+    todo = list(ids)
+    while todo:
+        id = todo.pop()
+        if id in layers and id not in found:
+            found.add(id)
+            todo.extend(layers[id].below)
+    return found

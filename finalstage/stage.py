@@ -1,0 +1,258 @@
+"""The last second, top to bottom: the phases, and the one place that knows their order."""
+
+from __future__ import annotations
+
+import os
+
+from finalstage import __version__, handover, holders, layers, processes
+from finalstage.bounded import bounded
+from finalstage.close import Closer, Outcome
+from finalstage.console import Console
+from finalstage.kernel.linux import LinuxKernel
+from finalstage.layers.dm import Dm
+from finalstage.plan import plan
+from finalstage.scan import scan
+from finalstage.seal import Sealed, seal
+from finalstage.stack import Stack
+from finalstage.world import describe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from finalstage.handover import Request
+    from finalstage.kernel import Kernel
+    from finalstage.processes import Process
+    from finalstage.stack import Layer
+
+OWN_MOUNTS = frozenset(("/", "/dev", "/proc", "/sys"))
+"""The tree's own mounts. They stay: they are only memory, and we live in them."""
+
+OLD_ROOT = "/oldroot"
+
+TERM_SECONDS, KILL_SECONDS = 5.0, 5.0
+SCAN_SECONDS = 10.0
+SETTLE_SECONDS = 15.0
+HOLDERS_SECONDS = 3.0
+SYNC_SECONDS = 10.0
+REBOOT_SECONDS = 30.0
+
+FALLBACKS = {
+    "poweroff": ("poweroff", "halt"),
+    "halt": ("halt",),
+    "reboot": ("reboot",),
+    "kexec": ("kexec", "reboot"),
+}
+SYSRQ = {"poweroff": b"o", "halt": b"o", "reboot": b"b", "kexec": b"b"}
+"""Documentation/admin-guide/sysrq.rst. A second reboot(2) would wait for a first that hangs."""
+
+SEAL_RESERVE = 25.0
+"""Seconds of the whole that closing leaves to what comes after it."""
+
+PATIENCE = (0.05, 0.1, 0.2)
+"""Seconds to wait before looking again where nothing would close: a process that was killed may
+hold its files for a moment longer than its name stands in /proc."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the stage. Returns only if the machine did not go down."""
+    if arguments[1:] == ["--version"]:
+        print(f"finalstage {__version__}")
+        return 0
+    run(LinuxKernel(), arguments[1:], os.environ)
+    return 1
+
+
+def run(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) -> None:
+    """Take the machine down. Every phase is bounded, may fail, and never stops the next."""
+    stage = Stage(kernel)
+    stage.phase("prepare", lambda: stage.prepare(arguments, environment))
+    stage.phase("kill", stage.kill)
+    stage.phase("close", stage.close)
+    stage.phase("settle", stage.settle)
+    stage.phase("seal", stage.seal)
+    stage.phase("report", stage.report)
+    stage.phase("down", stage.down)
+
+
+class Stage:
+    """What the phases know of each other."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.console = Console(kernel)
+        self.started = kernel.now()
+        self.request: Request = handover.Request(verb="poweroff")
+        self.closer = Closer(kernel)
+        self.alive: list[Process] = []
+        self.stack = Stack(layers=())
+        self.closed: dict[str, Layer] = {}
+        self.failures: dict[str, str] = {}
+        self.sealed: list[Sealed] = []
+
+    @property
+    def until(self) -> float:
+        """The time at which the machine has to be down."""
+        return self.started + self.request.timeout
+
+    def phase(self, name: str, function: Callable[[], None]) -> None:
+        """Run one phase; whatever goes wrong in it is said, and the next one follows."""
+        self.console.record("phase", phase=name)
+        try:
+            function()
+        except BaseException as error:  # rule 5: no failure may keep us from sealing and down
+            self.console.problem(f"{name} failed: {describe(error)}", phase=name)
+
+    def prepare(self, arguments: list[str], environment: Mapping[str, str]) -> None:
+        """Lock memory, and read what was asked for."""
+        error = None
+        try:
+            self.kernel.lock_memory()
+        except OSError as failure:
+            error = failure
+        self.request = handover.read(self.kernel, arguments, environment)
+        self.console.quiet = self.request.quiet
+        self.console.say(f"finalstage {__version__}: {self.request.verb}", event="start")
+        for problem in self.request.problems:
+            self.console.problem(problem)
+        if error:
+            self.console.problem(f"cannot lock memory: {describe(error)}")
+        if not self.request.as_pid1:
+            self.console.problem("not started by PID 1: it stays, and with it what it holds")
+
+    def kill(self) -> None:
+        """End every process that is not needed for storage."""
+        now = self.kernel.now()
+        self.alive = processes.end_all(
+            self.kernel, now + TERM_SECONDS, now + TERM_SECONDS + KILL_SECONDS, self.console.say
+        )
+        if self.alive:
+            self.console.problem(f"cannot end {processes.names(self.alive)}")
+
+    def close(self) -> None:
+        """Close what can be closed, and look again, until nothing changes."""
+        until = self.until - min(SEAL_RESERVE, self.request.timeout / 2)
+        self.stack = self.look()
+        for problem in self.stack.problems:
+            self.console.problem(problem)
+        patience = list(PATIENCE)
+        while self.stack.closing() and self.kernel.now() < until:
+            self.closer.run(plan(self.stack), until, self.heard_close, layers.close)
+            before = {layer.id for layer in self.stack.closing()}
+            self.stack = self.look()
+            after = {layer.id for layer in self.stack.closing()}
+            if before - after:
+                continue
+            if not patience:
+                break
+            self.kernel.sleep(patience.pop(0))
+
+    def look(self) -> Stack:
+        """Scan, in bounded time; if that does not come back, the last stack must do."""
+        call = self.kernel.start("scan", lambda: scan(self.kernel, OWN_MOUNTS, OLD_ROOT))
+        self.kernel.wait((call,), min(SCAN_SECONDS, self.until - self.kernel.now()))
+        if isinstance(call.value, Stack):
+            return call.value
+        reason = describe(call.error) if call.error else f"no answer in {SCAN_SECONDS:.0f} s"
+        self.console.problem(f"cannot scan the machine: {reason}")
+        return self.stack
+
+    def heard_close(self, outcome: Outcome) -> None:
+        """Take in how closing a layer went."""
+        self.record(outcome, "close")
+        layer = outcome.layer
+        if outcome.error:
+            self.failures[layer.id] = describe(outcome.error)
+        elif layer.closes:
+            self.closed[layer.id] = layer
+            if layer.shown:
+                self.console.say(f"closed {layer.title:<40} {outcome.seconds:7.3f} s")
+
+    def settle(self) -> None:
+        """Make safe what would not close: file systems read-only, caches written out."""
+        if self.stack.closing():
+            until = min(self.until, self.kernel.now() + SETTLE_SECONDS)
+            self.closer.run(
+                plan(self.stack), until, self.heard_settle, layers.settle, stubborn=True
+            )
+
+    def heard_settle(self, outcome: Outcome) -> None:
+        """Take in how making a layer safe went."""
+        self.record(outcome, "settle")
+        layer = outcome.layer
+        if outcome.error:
+            what = "make it read-only" if layer.kind == "mount" else "write out its cache"
+            self.console.problem(f"{layer.title}: cannot {what}: {describe(outcome.error)}")
+        elif layer.kind == "mount" and layer.shown:
+            self.console.say(f"read-only {layer.title}")
+
+    def record(self, outcome: Outcome, event: str) -> None:
+        """Keep the outcome of a step in the log."""
+        layer = outcome.layer
+        self.console.record(
+            event,
+            layer=layer.title,
+            id=layer.id,
+            seconds=round(outcome.seconds, 4),
+            error=describe(outcome.error) if outcome.error else None,
+        )
+
+    def seal(self) -> None:
+        """Wipe the key of every encrypted device that is still there."""
+        for layer in self.stack.layers:
+            if isinstance(layer, Dm) and layer.has_key:
+                self.sealed.append(seal(self.kernel, layer, self.until))
+
+    def report(self) -> None:
+        """Say what remains and who holds it, what became of the keys, and how long it took."""
+        remaining = [layer for layer in self.stack.closing() if layer.shown]
+        held = self.holders() if remaining else {}
+        for layer in remaining:
+            reason = self.failures.get(layer.id, "held")
+            by = ", ".join(held.get(layer.id, ())) or "nobody that can be seen"
+            self.console.problem(f"remains {layer.title}: {reason}; held by {by}")
+        for sealed in self.sealed:
+            if sealed.error:
+                name = sealed.layer.title
+                self.console.problem(f"A KEY MAY REMAIN IN MEMORY: {name}: {sealed.error}")
+            else:
+                self.console.say(f"wiped the key of {sealed.layer.title}")
+        gone = [layer for layer in self.closed.values() if self.stack.get(layer.id) is None]
+        keys = sum(bool(sealed.error) for sealed in self.sealed)
+        self.console.say(
+            f"closed {sum(layer.shown for layer in gone)}, remaining {len(remaining)}, "
+            f"keys left {keys}, {self.console.seconds():.2f} s",
+            event="summary",
+            closed=[layer.title for layer in gone if layer.shown],
+            remaining=[layer.title for layer in remaining],
+            keys_left=keys,
+        )
+
+    def holders(self) -> dict[str, list[str]]:
+        """Ask who holds what remains, in bounded time."""
+        call = self.kernel.start("holders", lambda: holders.find(self.kernel, self.stack))
+        self.kernel.wait((call,), min(HOLDERS_SECONDS, self.until - self.kernel.now()))
+        if call.error:
+            self.console.problem(f"cannot see who holds what remains: {describe(call.error)}")
+        return call.value if isinstance(call.value, dict) else {}
+
+    def down(self) -> None:
+        """Call reboot(2), and where that does not help, ever cruder ways."""
+        if not self.sealed:  # sync waits for ever for a suspended device
+            bounded(self.kernel, "sync", self.kernel.sync, SYNC_SECONDS, self.until)
+        for command in FALLBACKS[self.request.verb]:
+            self.reboot(command)
+        self.kernel.write("/proc/sysrq-trigger", SYSRQ[self.request.verb])
+
+    def reboot(self, command: str) -> None:
+        """Call reboot(2). Returns only if it failed or hangs."""
+        until = self.kernel.now() + REBOOT_SECONDS
+        argument = self.request.argument
+        error = bounded(
+            self.kernel,
+            command,
+            lambda: self.kernel.reboot(command, argument),
+            REBOOT_SECONDS,
+            until,
+        )
+        self.console.problem(f"{command} failed: {error or 'the machine is still here'}")
