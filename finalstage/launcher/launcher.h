@@ -1,0 +1,26 @@
+/* The launcher: what init executes. It makes the tree the root directory, starts the stage under
+ * its eyes, and goes down by itself if the stage dies.
+ *
+ * Static, so that it starts on any root: one with an older or newer glibc, with musl, or with no
+ * libc at all. It is small, since it is the part of PID 1 that must not fail. */
+
+#ifndef FINALSTAGE_LAUNCHER_H
+#define FINALSTAGE_LAUNCHER_H
+
+#define STAGE "/usr/lib/finalstage/stage"
+#define OLD_ROOT "oldroot"
+
+/* Say one line on the console. */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Go to the directory that holds the tree; 0 if this file does not lie in one. */
+int find_tree(void);
+
+/* Make the tree, which is the working directory, the root directory, with /proc, /sys and /dev
+ * in it and the old root below it; each failure is said, and what can be done is done. */
+void enter_tree(void);
+
+/* Run the stage, and take the machine down if it does not. Returns only if that failed. */
+void guard_stage(char **arguments, char **environment, int as_pid1);
+
+#endif

@@ -1,0 +1,91 @@
+/* Straight through: look who calls, enter the tree, run the stage. */
+
+#define _GNU_SOURCE
+#include "launcher.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define MOST_VARIABLES 64
+
+static const char *const UNWANTED[] = {
+    "LD_", "PYTHON", "_PYI_", "PYI", "MALLOC_", "GLIBC_TUNABLES=", "FINALSTAGE_PID1=", NULL,
+};
+
+void say(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    dprintf(STDERR_FILENO, "finalstage: ");
+    vdprintf(STDERR_FILENO, format, arguments);
+    dprintf(STDERR_FILENO, "\n");
+    va_end(arguments);
+}
+
+static int starts_with_any(const char *text, const char *const *prefixes)
+{
+    for (; *prefixes; prefixes++)
+        if (!strncmp(text, *prefixes, strlen(*prefixes)))
+            return 1;
+    return 0;
+}
+
+/* The caller's environment, without what would change how ld.so, libc or Python start. */
+static char **clean_environment(char **inherited, int as_pid1)
+{
+    static char *kept[MOST_VARIABLES + 1];
+    int count = 0;
+
+    kept[count++] = as_pid1 ? "FINALSTAGE_PID1=yes" : "FINALSTAGE_PID1=no";
+    kept[count++] = "MALLOC_ARENA_MAX=1"; /* memory is locked: no arena for each thread */
+    for (; *inherited && count < MOST_VARIABLES; inherited++)
+        if (!starts_with_any(*inherited, UNWANTED))
+            kept[count++] = *inherited;
+    return kept;
+}
+
+/* Standard streams on the tree's own console, and nothing else open: an open file of the old
+ * root would keep it busy, and /dev/console of the old /dev is one. */
+static void open_console(void)
+{
+    int console = open("/dev/console", O_RDWR | O_NOCTTY);
+
+    if (console < 0)
+        console = open("/dev/null", O_RDWR);
+    for (int stream = 0; stream <= STDERR_FILENO; stream++)
+        if (console < 0)
+            close(stream);
+        else if (console != stream)
+            dup2(console, stream);
+    syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0);
+}
+
+int main(int argc, char **argv)
+{
+    int as_pid1 = getpid() == 1;
+
+    if (argc == 2 && !strcmp(argv[1], "--version")) {
+        argv[0] = STAGE;
+        execve(STAGE, argv, environ); /* works where the tree is the root: that is the test */
+        say("cannot start %s: %s", STAGE, strerror(errno));
+        return 1;
+    }
+    if (!as_pid1 && (argc < 2 || geteuid() != 0)) {
+        say(argc < 2 ? "takes the machine down at once; say how: %s poweroff|halt|reboot|kexec"
+                     : "%s must be run by root", argv[0]);
+        return 2;
+    }
+    if (find_tree())
+        enter_tree();
+    else
+        say("cannot find the tree that this program belongs to: %s", strerror(errno));
+    open_console();
+    guard_stage(argv, clean_environment(environ, as_pid1), as_pid1);
+    return 1;
+}
