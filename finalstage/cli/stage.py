@@ -1,0 +1,130 @@
+"""`finalstage stage`: puts the tree into a tmpfs, ready for init to execute."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+from finalstage import __version__, mountinfo
+from finalstage.cli import payload
+from finalstage.cli.errors import RefusalError
+from finalstage.kernel import tmpfs
+
+SLACK = 4 * 1024 * 1024
+"""Bytes of the tmpfs beyond the tree: for what systemd-shutdown makes in it, and hooks."""
+
+REMEDIES = {
+    errno.ENOSPC: "free some memory",
+    errno.ENOMEM: "free some memory",
+    errno.EPERM: "run it as root, outside of a container",
+    errno.EACCES: "see whether a security module or a noexec policy forbids programs in a tmpfs",
+    errno.ENOSYS: "the kernel is older than 5.2: unpack finalstage-tree.cpio.zst there instead",
+}
+
+
+def stage(directory: Path) -> str:
+    """Stage into `directory`, and return what was done in words.
+
+    The tree is written into a tmpfs that nobody sees, compared with its manifest and started
+    once; only then is it mounted. So whatever fails leaves what was there before. Raises
+    RefusalError.
+    """
+    if os.geteuid() != 0:
+        raise RefusalError(f"cannot stage into {directory}: it takes root", "use sudo")
+    try:
+        if is_staged(directory):
+            return f"{directory} is staged already, and complete"
+        refuse_without_memory(directory)
+        return _stage(directory)
+    except OSError as error:
+        reason = f"{error.strerror}" + (f" ({error.filename})" if error.filename else "")
+        raise RefusalError(
+            f"cannot stage into {directory}: {reason}", REMEDIES.get(error.errno or 0, "")
+        ) from error
+    except payload.PayloadError as error:
+        raise RefusalError(f"cannot stage into {directory}: {error}") from error
+
+
+def is_staged(directory: Path) -> bool:
+    """Whether the very tree of this build is mounted there, whole and able to start."""
+    entry = mount_at(directory)
+    if entry is None or entry.fstype != "tmpfs" or payload.differences(directory):
+        return False
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        start_once(descriptor)
+    except (OSError, payload.PayloadError):
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def mount_at(directory: Path) -> mountinfo.Entry | None:
+    """Return the topmost mount at a directory."""
+    place = str(directory.resolve())
+    entries = mountinfo.parse(Path("/proc/self/mountinfo").read_bytes())
+    return next((entry for entry in reversed(entries) if entry.target == place), None)
+
+
+def refuse_without_memory(directory: Path) -> None:
+    """Raise RefusalError where the tree would take the machine's last memory."""
+    needed = payload.tree_size() + SLACK
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) * 1024
+            if available < needed:
+                raise RefusalError(
+                    f"cannot stage into {directory}: it needs {needed >> 20} MiB of memory and "
+                    f"{available >> 20} MiB are free",
+                    REMEDIES[errno.ENOSPC],
+                )
+
+
+def _stage(directory: Path) -> str:
+    directory.mkdir(parents=True, exist_ok=True)
+    size = payload.tree_size()
+    mount = tmpfs.create(size + SLACK)
+    try:
+        root = Path(f"/proc/self/fd/{mount}")
+        payload.write_tree(root)
+        wrong = payload.differences(root)
+        if wrong:
+            raise payload.PayloadError(f"what was written differs: {wrong[0]}")
+        start_once(mount)
+        replace(directory, mount)
+    finally:
+        os.close(mount)
+    return f"staged {size >> 10} KiB into {directory}"
+
+
+def start_once(root: int) -> None:
+    """Start launcher and stage with the tree as their root; raises if that does not work."""
+
+    def enter() -> None:
+        os.fchdir(root)
+        os.chroot(".")
+
+    # Nothing of our own environment: a one-file program has its folder in LD_LIBRARY_PATH.
+    ran = subprocess.run(
+        ["/shutdown", "--version"], preexec_fn=enter, env={}, capture_output=True, text=True
+    )
+    if ran.returncode != 0 or __version__ not in ran.stdout:
+        said = (ran.stderr or ran.stdout).strip() or f"status {ran.returncode}"
+        raise payload.PayloadError(f"the tree does not start: {said}")
+
+
+def replace(directory: Path, mount: int) -> None:
+    """Mount the new tree, and unmount an older one of ours that it covers."""
+    entry = mount_at(directory)
+    if entry is None or entry.source != "finalstage":
+        tmpfs.attach(mount, str(directory))
+        return
+    old = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    try:
+        tmpfs.attach(mount, str(directory))
+        tmpfs.detach_below(old)
+    finally:
+        os.close(old)
