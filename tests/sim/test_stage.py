@@ -1,0 +1,226 @@
+"""The whole stage on the simulated kernel: what it closes, in which order, and what it says."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pytest
+
+from finalstage.kernel import Target
+from finalstage.stage import run
+from tests.sim.kernel import HANG, SimKernel
+from tests.sim.machine import Device, Machine, Mount, Process, Swap, main_stack
+
+CRYPT, ROOT, ARRAY = "253:0", "253:1", "9:0"
+
+
+def shut_down(
+    machine: Machine, *arguments: str, faults: dict[object, object] | None = None
+) -> SimKernel:
+    """Run the stage to its end."""
+    kernel = SimKernel(machine, faults)
+    run(kernel, list(arguments) or ["poweroff"], {"FINALSTAGE_PID1": "yes"})
+    return kernel
+
+
+def order(kernel: SimKernel, *operations: str) -> list[tuple[str, str]]:
+    """Return what was done, of some operations, in its order."""
+    return [done for done in kernel.done if done[0] in operations]
+
+
+def devices(machine: Machine) -> set[str]:
+    """Return the kernel names of all block devices."""
+    return {device.name for device in machine.devices.values()}
+
+
+def test_main_stack_is_closed_from_the_top_down() -> None:
+    kernel = shut_down(main_stack())
+    assert order(kernel, "umount", "dm_remove", "stop_array")[-4:] == [
+        ("umount", "/oldroot"),
+        ("dm_remove", ROOT),
+        ("dm_remove", CRYPT),
+        ("stop_array", ARRAY),
+    ]
+    assert devices(kernel.machine) == {"vda", "vdb"}
+    assert kernel.down == "poweroff"
+
+
+def test_nothing_stays_dirty() -> None:
+    kernel = shut_down(main_stack())
+    assert not any(device.dirty for device in kernel.machine.devices.values())
+
+
+def test_own_mounts_stay() -> None:
+    kernel = shut_down(main_stack())
+    assert [mount.target for mount in kernel.machine.mounts] == ["/", "/proc", "/sys", "/dev"]
+
+
+@pytest.mark.parametrize("verb", ["poweroff", "halt", "reboot"])
+def test_verb(verb: str) -> None:
+    assert shut_down(main_stack(), verb).down == verb
+
+
+def test_kexec_with_a_loaded_kernel() -> None:
+    machine = main_stack()
+    machine.kexec_loaded = True
+    assert shut_down(machine, "kexec").down == "kexec"
+
+
+def test_kexec_without_a_loaded_kernel_reboots_and_says_so() -> None:
+    kernel = shut_down(main_stack(), "kexec")
+    assert kernel.down == "reboot"
+    assert "no kernel is loaded for kexec: rebooting" in "".join(kernel.said)
+
+
+def test_reboot_parameter() -> None:
+    machine = main_stack()
+    machine.reboot_parameter = "recovery"
+    assert shut_down(machine, "reboot").argument == "recovery"
+
+
+def test_nested_and_hidden_mounts() -> None:
+    machine = main_stack()
+    machine.mounts += [
+        Mount(20, 10, "/oldroot/a/b", "254:0"),
+        Mount(21, 10, "/oldroot/a", "0:40", "tmpfs"),
+        Mount(22, 21, "/oldroot/a/c d", "0:41", "tmpfs"),
+    ]
+    kernel = shut_down(machine)
+    targets = [target for _, target in order(kernel, "umount")]
+    assert targets.index("/oldroot/a/c d") < targets.index("/oldroot/a")
+    assert targets.index("/oldroot/a") < targets.index("/oldroot/a/b")
+
+
+def test_swap_goes_before_its_volume() -> None:
+    machine = main_stack()
+    machine.devices["253:2"] = Device(
+        "dm-2", "253:2", "dm", (CRYPT,), title="vg-swap", targets=(Target(0, 1024, "linear"),)
+    )
+    machine.swaps = [Swap("/oldroot/dev/dm-2", "253:2")]
+    kernel = shut_down(machine)
+    done = order(kernel, "swapoff", "umount", "dm_remove")
+    assert done.index(("swapoff", "/oldroot/dev/dm-2")) < done.index(("dm_remove", "253:2"))
+    assert done.index(("swapoff", "/oldroot/dev/dm-2")) < done.index(("umount", "/oldroot/dev"))
+    assert devices(machine) == {"vda", "vdb"}
+
+
+def test_busy_root_is_read_only_and_its_key_wiped() -> None:
+    machine = main_stack()
+    machine.mounts[4].busy = True
+    kernel = shut_down(machine)
+    assert machine.mounts[4].readonly
+    assert not machine.devices[CRYPT].keyed
+    said = "".join(kernel.said)
+    assert "remains ext4 /: busy" in said
+    assert "wiped the key of crypt cryptroot" in said
+    assert "keys left 0" in said
+    assert kernel.down == "poweroff"
+
+
+def test_key_that_cannot_be_wiped_is_said_in_capitals() -> None:
+    machine = main_stack()
+    machine.mounts[4].busy = True
+    kernel = shut_down(
+        machine, faults={"dm_message": OSError(errno.EINVAL, os.strerror(errno.EINVAL))}
+    )
+    assert "A KEY MAY REMAIN IN MEMORY: crypt cryptroot" in "".join(kernel.said)
+    assert "keys left 1" in "".join(kernel.said)
+    assert kernel.down == "poweroff"
+
+
+def test_suspended_device_is_not_flushed() -> None:
+    machine = main_stack()
+    machine.mounts = [mount for mount in machine.mounts if mount.device != ROOT]
+    machine.devices[ROOT].suspended = True
+    kernel = shut_down(machine)
+    assert ("flush", ROOT) not in kernel.done
+    assert devices(machine) == {"vda", "vdb"}
+
+
+def test_device_without_table_is_not_flushed() -> None:
+    machine = main_stack()
+    machine.devices["253:9"] = Device("dm-9", "253:9", "dm", sectors=0)
+    kernel = shut_down(machine)
+    assert ("flush", "253:9") not in kernel.done
+    assert devices(machine) == {"vda", "vdb"}
+
+
+def test_hanging_umount_does_not_stop_the_others() -> None:
+    machine = main_stack()
+    machine.devices["254:32"] = Device("vdc", "254:32", "disk")
+    machine.mounts.append(Mount(30, 1, "/oldroot-other", "254:32"))
+    kernel = shut_down(machine, faults={("umount", "/oldroot-other"): HANG})
+    assert devices(machine) == {"vda", "vdb", "vdc"}
+    assert kernel.down == "poweroff"
+    assert kernel.down_at <= 90
+
+
+WAITING = ["umount", "dm_remove", "stop_array", "flush", "sync"]
+ERRORS = [OSError(errno.EIO, "I/O error"), MemoryError(), ZeroDivisionError()]
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault"),
+    [(operation, HANG) for operation in WAITING]
+    + [(operation, fault) for operation in [*WAITING, "kill", "lock_memory"] for fault in ERRORS],
+    ids=repr,
+)
+def test_down_in_time_whatever_fails(operation: str, fault: object) -> None:
+    kernel = shut_down(main_stack(), faults={operation: fault})
+    assert kernel.down == "poweroff"
+    assert kernel.down_at <= 90
+    crypt = kernel.machine.devices.get(CRYPT)
+    assert crypt is None or not crypt.keyed
+
+
+def test_processes_get_term_then_kill() -> None:
+    machine = main_stack()
+    machine.processes |= {
+        100: Process(100),
+        101: Process(101, "stubborn", ignores_term=True, holds=(ROOT,)),
+        102: Process(102, "mdmon", argv0="@usr/sbin/mdmon"),
+    }
+    kernel = shut_down(machine)
+    assert set(machine.processes) == {1, 2, 50, 102}
+    assert "killing what does not end by itself: stubborn[101]" in "".join(kernel.said)
+    assert devices(machine) == {"vda", "vdb"}
+
+
+def test_who_holds_what_remains_is_named() -> None:
+    machine = main_stack()
+    machine.processes[103] = Process(
+        103, "stuck", state="D", immortal=True, ignores_term=True, holds=(ROOT,)
+    )
+    kernel = shut_down(machine)
+    said = "".join(kernel.said)
+    assert "cannot end stuck[103]" in said
+    assert "remains ext4 /: busy; held by stuck[103] (open file)" in said
+
+
+def test_records_are_json() -> None:
+    kernel = shut_down(main_stack())
+    records = [json.loads(record.partition("finalstage: ")[2]) for record in kernel.records]
+    (summary,) = [record for record in records if record["event"] == "summary"]
+    assert summary["closed"] == ["ext4 /", "linear vg-root", "crypt cryptroot", "raid1 md0"]
+    assert summary["keys_left"] == 0
+
+
+def test_quiet_says_only_problems() -> None:
+    assert shut_down(main_stack(), "poweroff", "--quiet").said == []
+
+
+def test_unknown_words_are_said_and_ignored() -> None:
+    said = "".join(shut_down(main_stack(), "explode", "--frobnicate").said)
+    assert "'explode' is not a verb" in said
+    assert "ignoring the unknown option '--frobnicate'" in said
+
+
+def test_failing_reboot_falls_back() -> None:
+    denied = OSError(errno.EPERM, os.strerror(errno.EPERM))
+    kernel = shut_down(main_stack(), faults={("reboot", "poweroff"): denied})
+    assert kernel.down == "halt"
+    kernel = shut_down(main_stack(), faults={"reboot": denied})
+    assert kernel.down == "poweroff"
+    assert ("write", "/proc/sysrq-trigger") in kernel.done
