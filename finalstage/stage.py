@@ -30,7 +30,7 @@ OWN_MOUNTS = frozenset(("/", "/dev", "/proc", "/sys"))
 
 OLD_ROOT = "/oldroot"
 
-TERM_SECONDS, KILL_SECONDS = 5.0, 5.0
+KILL_SECONDS = 5.0
 SCAN_SECONDS = 10.0
 SETTLE_SECONDS = 15.0
 HOLDERS_SECONDS = 3.0
@@ -93,7 +93,7 @@ class Stage:
     @property
     def until(self) -> float:
         """The time at which the machine has to be down."""
-        return self.started + self.request.timeout
+        return self.started + self.request.budget
 
     def phase(self, name: str, function: Callable[[], None]) -> None:
         """Run one phase; whatever goes wrong in it is said, and the next one follows."""
@@ -122,16 +122,16 @@ class Stage:
 
     def kill(self) -> None:
         """End every process that is not needed for storage."""
-        now = self.kernel.now()
+        term_until = self.kernel.now() + self.request.patience
         self.alive = processes.end_all(
-            self.kernel, now + TERM_SECONDS, now + TERM_SECONDS + KILL_SECONDS, self.console.say
+            self.kernel, term_until, term_until + KILL_SECONDS, self.console.say
         )
         if self.alive:
             self.console.problem(f"cannot end {processes.names(self.alive)}")
 
     def close(self) -> None:
         """Close what can be closed, and look again, until nothing changes."""
-        until = self.until - min(SEAL_RESERVE, self.request.timeout / 2)
+        until = self.until - min(SEAL_RESERVE, self.request.budget / 2)
         self.stack = self.look()
         for problem in self.stack.problems:
             self.console.problem(problem)

@@ -17,6 +17,8 @@ static int sys_fsconfig_create(int fs)
 { return syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0); }
 static int sys_fsmount(int fs)
 { return syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0); }
+static int sys_open_tree(const char *path)
+{ return syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC); }
 static int sys_move_mount(int from, const char *to)
 { return syscall(SYS_move_mount, from, "", AT_FDCWD, to, MOVE_MOUNT_F_EMPTY_PATH); }
 """
@@ -43,5 +45,6 @@ int sys_fsopen(const char *fstype);
 int sys_fsconfig_string(int fs, const char *key, const char *value);
 int sys_fsconfig_create(int fs);
 int sys_fsmount(int fs);
+int sys_open_tree(const char *path);
 int sys_move_mount(int from, const char *to);
 """

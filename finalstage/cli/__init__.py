@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finalstage import __version__
 from finalstage.cli.errors import RefusalError
-from finalstage.cli.stage import stage
+from finalstage.cli.staging import stage
 
 DEFAULT_DIRECTORY = Path("/run/initramfs")
 

@@ -12,8 +12,13 @@ if TYPE_CHECKING:
 
     from finalstage.kernel import Kernel
 
-DEFAULT_TIMEOUT = 90.0
+DEFAULT_BUDGET = 90.0
 """Seconds from exec to down when nobody says otherwise."""
+
+PATIENCE = 5.0
+"""Seconds that processes may take to end by themselves."""
+
+SHORTEST_BUDGET = 10.0
 
 VERBS = {
     "poweroff": "poweroff",
@@ -28,11 +33,15 @@ REBOOT_PARAMETER = ("/run/systemd/reboot-param", "/oldroot/run/systemd/reboot-pa
 
 
 class Request(Value):
-    """What was asked for. `problems` are the parts that made no sense, to be said aloud."""
+    """What was asked for. `problems` are the parts that made no sense, to be said aloud.
+
+    `budget` is the seconds that all of it may take, `patience` those for processes to end.
+    """
 
     verb: str
     argument: str = ""
-    timeout: float = DEFAULT_TIMEOUT
+    budget: float = DEFAULT_BUDGET
+    patience: float = PATIENCE
     quiet: bool = False
     as_pid1: bool = False
     problems: tuple[str, ...] = ()
@@ -47,11 +56,24 @@ def read(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) -
     return Request(
         verb=verb,
         argument=_reboot_parameter(kernel, problems) if verb == "reboot" else "",
-        timeout=words.timeout or DEFAULT_TIMEOUT,
+        budget=max(words.budget or _budget(options, problems), SHORTEST_BUDGET),
+        patience=min(words.timeout or PATIENCE, PATIENCE),
         quiet=words.quiet or "finalstage.quiet" in options,
         as_pid1=environment.get("FINALSTAGE_PID1") == "yes",
         problems=tuple(problems),
     )
+
+
+def _budget(options: list[str], problems: list[str]) -> float:
+    """Return what ``finalstage.timeout=`` on the kernel's command line says."""
+    for option in options:
+        name, _, value = option.partition("=")
+        if name == "finalstage.timeout":
+            seconds = systemd.time_span(value)
+            if seconds:
+                return seconds
+            problems.append(f"ignoring {option} on the kernel's command line: not a time span")
+    return DEFAULT_BUDGET
 
 
 def _verb(kernel: Kernel, word: str, problems: list[str]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from finalstage.value import Value
 
-WITH_VALUE = frozenset(("--log-level", "--log-target", "--timeout", "--exit-code"))
+WITH_VALUE = frozenset(("--log-level", "--log-target", "--timeout", "--budget", "--exit-code"))
 """Options whose value may stand in an argument of its own."""
 
 IGNORED = frozenset(("--log-target", "--log-color", "--log-location", "--log-time", "--exit-code"))
@@ -23,17 +23,23 @@ UNITS = {
 
 
 class Words(Value):
-    """The arguments, sorted. `timeout` is in seconds, 0 where none was given."""
+    """The arguments, sorted. Times are in seconds, 0 where none was given.
+
+    `timeout` is systemd's: how long processes may take to end. `budget` is our own: how long all
+    of it may take.
+    """
 
     verb: str = ""
     timeout: float = 0.0
+    budget: float = 0.0
     quiet: bool = False
     problems: tuple[str, ...] = ()
 
 
 def parse(arguments: list[str]) -> Words:
     """Sort the arguments; what is not understood is named in `problems` and ignored."""
-    verb, timeout, quiet = "", 0.0, False
+    verb, quiet = "", False
+    times = {"--timeout": 0.0, "--budget": 0.0}
     problems: list[str] = []
     todo = list(arguments)
     while todo:
@@ -46,17 +52,23 @@ def parse(arguments: list[str]) -> Words:
         name, equals, value = word.partition("=")
         if not equals and name in WITH_VALUE and todo:
             value = todo.pop(0)
-        if name == "--timeout":
-            timeout = time_span(value)
-            if not timeout:
-                problems.append(f"ignoring --timeout={value}: not a time span")
+        if name in times:
+            times[name] = time_span(value)
+            if not times[name]:
+                problems.append(f"ignoring {name}={value}: not a time span")
         elif name == "--log-level":
             quiet = value in QUIET_LEVELS
         elif name == "--quiet":
             quiet = True
         elif name not in IGNORED:
             problems.append(f"ignoring the unknown option {word!r}")
-    return Words(verb=verb, timeout=timeout, quiet=quiet, problems=tuple(problems))
+    return Words(
+        verb=verb,
+        timeout=times["--timeout"],
+        budget=times["--budget"],
+        quiet=quiet,
+        problems=tuple(problems),
+    )
 
 
 def time_span(text: str) -> float:

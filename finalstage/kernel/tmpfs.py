@@ -36,7 +36,13 @@ def attach(mount: int, directory: str) -> None:
     check(lib.sys_move_mount(mount, encode(directory)), directory)
 
 
-def detach_below(old: int) -> None:
-    """Unmount the mount whose root directory the descriptor `old` is, wherever it is hidden."""
-    # A path through /proc/self/fd leads to the very mount, not to what covers it.
-    check(lib.umount2(f"/proc/self/fd/{old}/.".encode(), lib.MNT_DETACH), "the old tree")
+def clone(directory: str) -> int:
+    """Return a descriptor of a second mount, attached nowhere, of what is mounted there."""
+    mount = lib.sys_open_tree(encode(directory))
+    check(mount, directory)
+    return mount
+
+
+def detach(directory: str) -> None:
+    """Unmount what is mounted at a directory; who still uses it may go on."""
+    check(lib.umount2(encode(directory), lib.MNT_DETACH), directory)

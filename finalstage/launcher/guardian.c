@@ -29,17 +29,13 @@ static long now(void)
     return time.tv_sec;
 }
 
-/* The stage's whole budget in seconds: --timeout as systemd writes it, in microseconds or seconds.
- * The stage itself reads more forms; a bound that is too long only delays the rescue. */
+/* The stage's whole budget in plain seconds. The stage itself reads more forms of it. */
 static long budget(char **arguments)
 {
     for (; *arguments; arguments++)
-        if (!strncmp(*arguments, "--timeout=", 10)) {
-            char *unit;
-            long number = strtol(*arguments + 10, &unit, 10);
+        if (!strncmp(*arguments, "--budget=", 9)) {
+            long number = strtol(*arguments + 9, NULL, 10);
 
-            if (!strcmp(unit, "us"))
-                number /= 1000000;
             if (number > 0 && number < 24 * 3600)
                 return number;
         }

@@ -117,14 +117,18 @@ def start_once(root: int) -> None:
 
 
 def replace(directory: Path, mount: int) -> None:
-    """Mount the new tree, and unmount an older one of ours that it covers."""
+    """Mount the new tree, in place of an older one of ours or on top of anything else."""
     entry = mount_at(directory)
     if entry is None or entry.source != "finalstage":
         tmpfs.attach(mount, str(directory))
         return
-    old = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    old = tmpfs.clone(str(directory))
     try:
-        tmpfs.attach(mount, str(directory))
-        tmpfs.detach_below(old)
+        tmpfs.detach(str(directory))
+        try:
+            tmpfs.attach(mount, str(directory))
+        except OSError:
+            tmpfs.attach(old, str(directory))
+            raise
     finally:
         os.close(old)

@@ -1,0 +1,83 @@
+"""What was asked for: systemd's arguments, our own, and nonsense."""
+
+import pytest
+
+from finalstage import handover
+from finalstage.handover import systemd
+from tests.sim.kernel import SimKernel
+from tests.sim.machine import Machine
+
+
+def read(*arguments: str, **machine: object) -> handover.Request:
+    """Read arguments on a machine."""
+    return handover.read(SimKernel(Machine(**machine)), list(arguments), {})  # type: ignore[arg-type]
+
+
+def test_as_systemd_252_calls() -> None:
+    request = read(
+        "reboot", "--timeout=90000000us", "--log-level", "6", "--log-target", "console",
+        "--log-color", "--log-location=0", "--log-time",
+    )  # fmt: skip
+    assert (request.verb, request.quiet, request.problems) == ("reboot", False, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90s", 90), ("90", 90), ("1min 30s", 90), ("1min30s", 90), ("90000000us", 90),
+        ("1.5 h", 5400), ("250ms", 0.25),
+        ("", 0), ("0", 0), ("-5s", 0), ("infinity", 0), ("5 parsecs", 0), ("s", 0), ("1.2.3s", 0),
+    ],
+)  # fmt: skip
+def test_time_span(text: str, seconds: float) -> None:
+    assert systemd.time_span(text) == pytest.approx(seconds)
+
+
+def test_systemds_timeout_is_for_processes_not_for_us() -> None:
+    request = read("poweroff", "--timeout=2s")
+    assert (request.patience, request.budget) == (2, handover.DEFAULT_BUDGET)
+    assert read("poweroff", "--timeout=10min").patience == handover.PATIENCE
+
+
+def test_budget_by_option_and_by_command_line() -> None:
+    assert read("poweroff", "--budget=40s", command_line="finalstage.timeout=50").budget == 40
+    assert read("poweroff", command_line="ro finalstage.timeout=1min quiet").budget == 60
+    assert read("poweroff", "--budget=1s").budget == handover.SHORTEST_BUDGET
+
+
+def test_nonsense_is_named_and_the_default_taken() -> None:
+    request = read("poweroff", "--budget=soon", command_line="finalstage.timeout=never")
+    assert request.budget == handover.DEFAULT_BUDGET
+    assert request.problems == (
+        "ignoring --budget=soon: not a time span",
+        "ignoring finalstage.timeout=never on the kernel's command line: not a time span",
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["explode"]])
+def test_no_verb_means_poweroff(arguments: list[str]) -> None:
+    request = read(*arguments)
+    assert request.verb == "poweroff"
+    assert "powering off" in request.problems[0]
+
+
+def test_exit_means_poweroff() -> None:
+    assert (read("exit").verb, read("exit").problems) == ("poweroff", ())
+
+
+def test_second_word_is_named() -> None:
+    assert read("halt", "now").problems == ("ignoring the argument 'now' after 'halt'",)
+
+
+@pytest.mark.parametrize(("level", "quiet"), [("3", True), ("warning", True), ("6", False)])
+def test_log_level(level: str, quiet: bool) -> None:
+    assert read("halt", f"--log-level={level}").quiet is quiet
+
+
+def test_quiet_by_command_line() -> None:
+    assert read("halt", command_line="finalstage.quiet").quiet
+
+
+def test_reboot_parameter_only_on_reboot() -> None:
+    assert read("reboot", reboot_parameter="0 tryboot").argument == "0 tryboot"
+    assert read("poweroff", reboot_parameter="0 tryboot").argument == ""

@@ -1,0 +1,69 @@
+"""Graph to plan: what waits for what, in how many rounds."""
+
+from __future__ import annotations
+
+from finalstage.plan import plan
+from finalstage.stack import Layer, Stack, covering, depths
+
+
+def stack(**below: str) -> Stack:
+    """Return a stack of layers that are named by letters; upper case ones do not close."""
+    return Stack(
+        layers=tuple(
+            Layer(
+                id=name, kind="dm", type="t", name=name, below=tuple(lower), closes=name.islower()
+            )
+            for name, lower in below.items()
+        )
+    )
+
+
+def rounds(stack: Stack) -> list[str]:
+    """Return the plan's rounds as words."""
+    return ["".join(sorted(step.layer.id for step in part)) for part in plan(stack).rounds()]
+
+
+def test_chain() -> None:
+    assert rounds(stack(a="b", b="c", c="D", D="")) == ["a", "b", "c", "D"]
+
+
+def test_order_of_the_scan_does_not_matter() -> None:
+    assert rounds(stack(D="", c="D", b="c", a="b")) == ["a", "b", "c", "D"]
+
+
+def test_diamond_waits_for_the_longest_way() -> None:
+    assert rounds(stack(a="bd", b="c", c="d", d="E", E="")) == ["a", "b", "c", "d", "E"]
+
+
+def test_independent_stacks_run_side_by_side() -> None:
+    assert rounds(stack(a="b", b="C", C="", x="Y", Y="")) == ["ax", "Yb", "C"]
+
+
+def test_rounds_are_the_depth_of_the_graph() -> None:
+    wide = stack(**dict.fromkeys("abcdefgh", "z"), z="")
+    assert rounds(wide) == ["abcdefgh", "z"]
+    assert max(depths(wide).values()) == 1
+
+
+def test_disks_that_nothing_stood_on_are_left_alone() -> None:
+    assert rounds(stack(a="B", B="", X="")) == ["a", "B"]
+
+
+def test_missing_layers_below_are_no_reason_to_wait() -> None:
+    assert rounds(stack(a="?b", b="")) == ["a", "b"]
+
+
+def test_circle_comes_last_and_does_not_wait_for_itself() -> None:
+    made = plan(stack(top="", a="b", b="a"))
+    steps = {step.layer.id: step.after for step in made.steps}
+    assert steps == {"top": (), "a": (), "b": ()}
+    assert made.steps[0].layer.id == "top"
+
+
+def test_covering() -> None:
+    assert covering(stack(a="bc", b="d", c="d", d="", x="d"), "b") == {"b", "d"}
+
+
+def test_title_of_an_odd_name() -> None:
+    layer = Layer(id="x", kind="dm", type="crypt", name="a\n\x1b[31m\udcff")
+    assert layer.title == "crypt a\\n\\x1b[31m\\\\udcff"
