@@ -1,0 +1,64 @@
+"""Builds dist/tree, dist/finalstage-tree.cpio.zst, dist/payload and dist/finalstage."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cffi_build import archive, project, tree
+from cffi_build.bootloader import STAGE_LINK_FLAGS, bootloader
+from cffi_build.freeze import BOOTSTRAP, ENCODINGS, Freeze, base_library, imported_modules
+from cffi_build.libpython import small_libpython
+from finalstage.cli.payload import MANIFEST
+
+TREE = project.DIST / "tree"
+CPIO = project.DIST / "finalstage-tree.cpio.zst"
+PAYLOAD = project.DIST / "payload"
+TOOL = project.DIST / "finalstage"
+FROZEN = project.BUILD / "frozen"
+
+
+def build_outputs() -> None:
+    """Builds all of them; packs the tree again only if it has changed."""
+    project.DIST.mkdir(exist_ok=True)
+    with ThreadPoolExecutor() as pool:
+        packed = None
+        if _build_tree():
+            packed = pool.submit(archive.write_cpio, TREE, CPIO)
+            archive.write_payload(TREE, PAYLOAD)
+        project.say("freezing the tool")
+        plan = Freeze(TOOL.name, str(bootloader("tool", "")), payload=str(PAYLOAD))
+        plan.run(FROZEN).replace(TOOL)
+        if packed is not None:
+            packed.result()
+    project.say(f"tree {_size(TREE)}, {CPIO.name} {_size(CPIO)}, {TOOL.name} {_size(TOOL)}")
+
+
+def _build_tree() -> bool:
+    """Builds dist/tree; says whether it differs from the one that was packed last."""
+    modules = imported_modules("finalstage.stage") | BOOTSTRAP | ENCODINGS
+    project.say(f"freezing the stage: {len(modules)} modules")
+    plan = Freeze(
+        "stage",
+        str(bootloader("stage", STAGE_LINK_FLAGS)),
+        modules=tuple(sorted(modules)),
+        base_library=str(base_library(modules, project.BUILD / "base_library.zip")),
+    )
+    new = project.BUILD / "tree"
+    tree.assemble(new, plan.run(FROZEN), small_libpython(modules))
+    known = PAYLOAD / MANIFEST
+    if CPIO.exists() and TREE.exists() and known.exists():
+        same = archive.manifest(new) == archive.manifest(TREE) == known.read_text()
+    else:
+        same = False
+    if not same:
+        # Both come back only when they are complete: a build that broke off is not trusted.
+        known.unlink(missing_ok=True)
+        CPIO.unlink(missing_ok=True)
+        shutil.rmtree(TREE, ignore_errors=True)
+        new.rename(TREE)
+    return not same
+
+
+def _size(path: Path) -> str:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return f"{sum(file.lstat().st_size for file in files) / 1e6:.1f} MB"
