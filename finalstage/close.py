@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from finalstage import progress
+from finalstage.bounded import bind
+from finalstage.stack import Stack, covering
 from finalstage.value import Value
 
 TYPE_CHECKING = False
@@ -18,8 +21,15 @@ if TYPE_CHECKING:
 WIDTH = 8
 """Steps at once. They wait for RCU and for disks, and waiting can be shared."""
 
-SLOW = 1.0
-"""Seconds after which a step no longer counts in WIDTH: eight that hang must not stop a ninth."""
+TICK = 1.0
+"""Seconds between two looks at what moves. A step that takes longer no longer counts in WIDTH:
+eight that hang must not stop a ninth."""
+
+PASSED_AFTER = 2.0
+"""Seconds after which a stubborn run no longer has others wait for a step that stands still."""
+
+SHOWN_AFTER, SHOWN_EVERY = 2.0, 5.0
+"""Seconds until a person is told what we wait for, and between two such lines."""
 
 
 class Outcome(Value):
@@ -30,60 +40,163 @@ class Outcome(Value):
     seconds: float
 
 
+class Running:
+    """A step under way, and when the disks below it last did something."""
+
+    def __init__(self, step: Step, now: float) -> None:
+        self.step = step
+        self.passed = False
+        self.transferred = -1
+        self.moved = now
+
+
 class Closer:
     """Runs plans, and remembers over all of them which calls were left behind.
 
     A layer whose call hangs is never touched again: whatever else is asked of it would hang too.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._left_behind: dict[str, Call] = {}
+    def __init__(self, kernel: Kernel, say: Callable[[str], None]) -> None:
+        """`say` tells a person what is being waited for."""
+        self.kernel = kernel
+        self.say = say
+        self.left_behind: dict[str, Call] = {}
 
     def hangs(self, id: str) -> bool:
         """Whether a call to this layer was left behind and has still not come back."""
-        call = self._left_behind.get(id)
-        return call is not None and not call.done
+        call = self.left_behind.get(id)
+        if call is None:
+            return False
+        self.kernel.wait((call,), 0)
+        return not call.done
 
     def run(
-        self, plan: Plan, until: float, listen: Listener, act: Action, stubborn: bool = False
+        self,
+        plan: Plan,
+        until: float,
+        patience: float,
+        listen: Listener,
+        act: Action,
+        stubborn: bool = False,
     ) -> None:
         """Do `act` to each layer in the plan's order, until the time `until`.
 
-        `listen` hears of each outcome as it happens. A step that fails stops those that wait for
-        it, unless `stubborn`.
+        A step is left behind when no disk below it has moved for `patience` seconds. `listen`
+        hears of each outcome as it happens. A step that fails, or whose layer hangs from before,
+        stops those that wait for it, unless `stubborn`.
         """
-        waiting = {step.layer.id: set(step.after) for step in plan.steps}
-        users: dict[str, list[Step]] = {}
+        Run(self, plan, listen, act, stubborn).until(until, patience)
+
+
+class Run:
+    """One plan being run."""
+
+    def __init__(
+        self, closer: Closer, plan: Plan, listen: Listener, act: Action, stubborn: bool
+    ) -> None:
+        self.closer = closer
+        self.kernel = closer.kernel
+        self.listen = listen
+        self.act = act
+        self.stubborn = stubborn
+        self.stack = Stack(layers=tuple(step.layer for step in plan.steps))
+        self.waiting = {step.layer.id: set(step.after) for step in plan.steps}
+        self.users: dict[str, list[Step]] = {}
         for step in plan.steps:
             for id in step.after:
-                users.setdefault(id, []).append(step)
-        ready = [s for s in plan.steps if not waiting[s.layer.id] and not self.hangs(s.layer.id)]
-        running: dict[Call, Step] = {}
-        while ready or running:
-            now = self._kernel.now()
+                self.users.setdefault(id, []).append(step)
+        self.ready: list[Step] = []
+        self.running: dict[Call, Running] = {}
+        for step in plan.steps:
+            if not step.after:
+                self.offer(step)
+
+    def until(self, until: float, patience: float) -> None:
+        """Run until nothing is left to do, or to wait for."""
+        show_at = self.kernel.now() + SHOWN_AFTER
+        while self.ready or self.running:
+            now = self.kernel.now()
             if now >= until:
                 break
-            quick = sum(now - call.started < SLOW for call in running)
-            for step in ready[: WIDTH - quick]:
-                running[self._start(step, act)] = step
-            del ready[: WIDTH - quick]
-            patience = min(SLOW, until - now) if ready else until - now
-            finished = self._kernel.wait(running, patience)
-            for call in finished:
-                step = running.pop(call)
-                listen(Outcome(step.layer, call.error, call.finished - call.started))
-                if call.error is not None and not stubborn:
-                    continue
-                for user in users.get(step.layer.id, ()):
-                    blockers = waiting[user.layer.id]
-                    blockers.discard(step.layer.id)
-                    if not blockers and not self.hangs(user.layer.id):
-                        ready.append(user)
-        for call, step in running.items():
-            self._left_behind[step.layer.id] = call
-            seconds = self._kernel.now() - call.started
-            listen(Outcome(step.layer, TimeoutError(f"no answer in {seconds:.0f} s"), seconds))
+            self.start()
+            for call in self.kernel.wait(self.running, min(TICK, until - now)):
+                self.ended(call)
+            for call in self.stalled(patience):
+                self.leave_behind(call)
+            if self.running and self.kernel.now() >= show_at:
+                show_at = self.kernel.now() + SHOWN_EVERY
+                self.show()
+        for call in list(self.running):
+            self.leave_behind(call)
 
-    def _start(self, step: Step, act: Action) -> Call:
-        return self._kernel.start(step.layer.title, lambda: act(self._kernel, step.layer))
+    def offer(self, step: Step) -> None:
+        """Take in a step whose holders are gone."""
+        if not self.closer.hangs(step.layer.id):
+            self.ready.append(step)
+        elif self.stubborn:
+            self.free_users(step)
+
+    def free_users(self, step: Step) -> None:
+        """Offer the steps that waited for this one alone."""
+        for user in self.users.get(step.layer.id, ()):
+            blockers = self.waiting[user.layer.id]
+            blockers.discard(step.layer.id)
+            if not blockers:
+                self.offer(user)
+
+    def start(self) -> None:
+        """Start as many steps as there is room for."""
+        now = self.kernel.now()
+        room = max(0, WIDTH - sum(now - call.started < TICK for call in self.running))
+        for step in self.ready[:room]:
+            act = bind(self.act, self.kernel, step.layer)
+            call = self.kernel.start(step.layer.title, act)
+            self.running[call] = Running(step, now)
+        del self.ready[:room]
+
+    def disks_below(self, id: str) -> list[str]:
+        """Return the disks that a layer stands on in the end."""
+        layers = self.stack.by_id()
+        below = (layers[lower] for lower in covering(self.stack, (id,)))
+        return [layer.device for layer in below if layer.kind == "disk"]
+
+    def ended(self, call: Call) -> None:
+        """Take in that a call came back."""
+        state = self.running.pop(call)
+        self.listen(Outcome(state.step.layer, call.error, call.finished - call.started))
+        if (call.error is None or self.stubborn) and not state.passed:
+            self.free_users(state.step)
+
+    def leave_behind(self, call: Call) -> None:
+        """Give a call up."""
+        layer = self.running.pop(call).step.layer
+        self.closer.left_behind[layer.id] = call
+        seconds = self.kernel.now() - call.started
+        self.listen(Outcome(layer, TimeoutError(f"no answer in {seconds:.0f} s"), seconds))
+
+    def stalled(self, patience: float) -> list[Call]:
+        """Return the calls below which nothing has moved for too long."""
+        now = self.kernel.now()
+        found = []
+        for call, state in list(self.running.items()):
+            if now - call.started < TICK:
+                continue
+            disks = self.disks_below(state.step.layer.id)
+            transferred = sum(progress.transferred(self.kernel, disk) for disk in disks)
+            if transferred != state.transferred:
+                state.transferred, state.moved = transferred, now
+            elif now - state.moved >= patience:
+                found.append(call)
+            elif now - state.moved >= PASSED_AFTER and self.stubborn and not state.passed:
+                state.passed = True
+                self.free_users(state.step)
+        return found
+
+    def show(self) -> None:
+        """Tell what we wait for."""
+        oldest = min(self.running, key=lambda call: call.started)
+        left = progress.dirty_bytes(self.kernel) >> 20
+        seconds = self.kernel.now() - oldest.started
+        more = f" and {len(self.running) - 1} more" if len(self.running) > 1 else ""
+        words = f"waiting for {oldest.name}{more}: {left} MiB left to write, {seconds:.0f} s"
+        self.closer.say(words)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from errno import ESRCH
 
+from finalstage.bounded import bounded
 from finalstage.value import Value
 from finalstage.world import text
 
@@ -21,6 +22,12 @@ PF_KTHREAD = 0x00200000
 """Flag of a kernel thread in /proc/PID/stat: include/linux/sched.h."""
 
 FIRST_LOOK, SLOWEST_LOOK = 0.005, 0.05
+
+LOOK_SECONDS = 2.0
+FOREVER = float("inf")
+
+SLEEPER_SECONDS = 2.0
+"""How long processes get that sleep in the kernel."""
 
 
 class Process(Value):
@@ -63,48 +70,74 @@ def all_processes(kernel: Kernel) -> list[Process]:
     return found
 
 
-def is_storage_daemon(kernel: Kernel, pid: int) -> bool:
-    """Whether root marked a process as one that storage needs to the end: argv[0] begins with @.
+class Population:
+    """The processes that must go, looked at again and again."""
 
-    Source: systemd, "Storage Daemons for the Root File System".
-    """
-    try:
-        return (
-            kernel.read(f"/proc/{pid}/cmdline").startswith(b"@")
-            and kernel.stat(f"/proc/{pid}").owner == 0
-        )
-    except OSError:
-        return False
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._daemons: dict[int, bool] = {}
+        self._asked = 0
 
+    def to_end(self) -> list[Process]:
+        """Return those that must go: not kernel threads, zombies, storage daemons, PID 1,
+        ourselves, nor those who wait for us: an init script that is killed lets init go on beside
+        us.
 
-def to_end(kernel: Kernel) -> list[Process]:
-    """Return those that must go: not kernel threads, zombies, storage daemons, PID 1, ourselves,
-    nor those who wait for us: an init script that is killed lets init go on beside us."""
-    processes = all_processes(kernel)
-    parents = {process.pid: process.parent for process in processes}
-    ours = {1}
-    pid = kernel.pid
-    while pid not in ours and pid:
-        ours.add(pid)
-        pid = parents.get(pid, 0)
-    return [
-        process
-        for process in processes
-        if not process.kernel_thread
-        and process.state != "Z"
-        and process.pid not in ours
-        and not is_storage_daemon(kernel, process.pid)
-    ]
+        Reading a command line waits for whoever changes that process's memory map, and so can
+        hang behind one that sleeps in the kernel. Such a process is no storage daemon any more.
+        """
+        found: list[Process] = []
+        while bounded(
+            self._kernel, "processes", lambda: found.extend(self._look()), LOOK_SECONDS, FOREVER
+        ):
+            if self._asked in self._daemons:
+                return found
+            self._daemons[self._asked] = False
+        return found
+
+    def _look(self) -> list[Process]:
+        processes = all_processes(self._kernel)
+        parents = {process.pid: process.parent for process in processes}
+        ours = {1}
+        pid = self._kernel.pid
+        while pid not in ours and pid:
+            ours.add(pid)
+            pid = parents.get(pid, 0)
+        return [
+            process
+            for process in processes
+            if not process.kernel_thread
+            and process.state != "Z"
+            and process.pid not in ours
+            and not self._is_storage_daemon(process.pid)
+        ]
+
+    def _is_storage_daemon(self, pid: int) -> bool:
+        """Whether root marked it as one that storage needs to the end: argv[0] begins with @.
+
+        Source: systemd, "Storage Daemons for the Root File System".
+        """
+        if pid not in self._daemons:
+            self._asked = pid
+            try:
+                self._daemons[pid] = (
+                    self._kernel.read(f"/proc/{pid}/cmdline").startswith(b"@")
+                    and self._kernel.stat(f"/proc/{pid}").owner == 0
+                )
+            except OSError:
+                return False  # it has just ended
+        return self._daemons[pid]
 
 
 def end_all(
     kernel: Kernel, term_until: float, kill_until: float, say: Callable[[str], None]
 ) -> list[Process]:
     """Ask all to end, then make them; return those that are there even so."""
-    remaining = _signal_until_gone(kernel, SIGTERM, term_until)
+    population = Population(kernel)
+    remaining = _signal_until_gone(kernel, population, SIGTERM, term_until)
     if remaining:
         say(f"killing what does not end by itself: {names(remaining)}")
-        remaining = _signal_until_gone(kernel, SIGKILL, kill_until)
+        remaining = _signal_until_gone(kernel, population, SIGKILL, kill_until)
     return remaining
 
 
@@ -115,23 +148,29 @@ def names(processes: list[Process], most: int = 5) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _signal_until_gone(kernel: Kernel, signal: int, until: float) -> list[Process]:
+def _signal_until_gone(
+    kernel: Kernel, population: Population, signal: int, until: float
+) -> list[Process]:
     """Signal everyone, and everyone new, until all are gone or the time is up.
 
     SIGTERM is sent once to each, and SIGCONT after it, since a stopped process ends only when it
-    runs. SIGKILL goes out on every look.
+    runs. SIGKILL goes out on every look. Those that sleep in the kernel (state D) are not waited
+    for as long: they cannot end before what they wait for has come.
     """
+    sleeping_until = kernel.now() + SLEEPER_SECONDS
     signalled: set[int] = set()
     pause = FIRST_LOOK
     while True:
-        remaining = to_end(kernel)
+        remaining = population.to_end()
         for process in remaining:
             if signal == SIGKILL or process.pid not in signalled:
                 signalled.add(process.pid)
                 _send(kernel, process.pid, signal)
                 if signal == SIGTERM:
                     _send(kernel, process.pid, SIGCONT)
-        if not remaining or kernel.now() >= until:
+        now = kernel.now()
+        sleep = all(process.state == "D" for process in remaining)
+        if not remaining or now >= until or (sleep and now >= sleeping_until):
             return remaining
         kernel.sleep(pause)
         pause = min(2 * pause, SLOWEST_LOOK)

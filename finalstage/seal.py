@@ -1,52 +1,130 @@
-"""What to do about an encrypted device that would not close: no key stays in it."""
+"""What to do about encrypted devices that would not close: no key stays in them.
+
+All of them go through each step together, so that one which hangs costs the others no time. Wiping
+comes before everything that lets I/O go on: a file system that does not like what it then sees may
+panic, and by then no key must be left.
+"""
 
 from __future__ import annotations
 
-from finalstage.bounded import bounded
+from errno import ENXIO
+
+from finalstage.bounded import bind, together
+from finalstage.free import free
 from finalstage.layers import dm
+from finalstage.stack import covering, depths
 from finalstage.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from finalstage.kernel import Kernel
+    from collections.abc import Callable
 
-LOCKFS_SECONDS = 5.0
-SUSPEND_SECONDS = 5.0
-WIPE_SECONDS = 5.0
+    from finalstage.kernel import Kernel
+    from finalstage.stack import Stack
+
+SUSPEND_SECONDS = 3.0
+ANSWER_SECONDS = 3.0
+"""For calls that wait for no I/O."""
 
 
 class Sealed(Value):
-    """What became of a device's key: `error` is empty if it is wiped."""
+    """What became of a device's key: `error` is empty if it is gone."""
 
     layer: dm.Dm
     error: str = ""
 
 
-def seal(kernel: Kernel, layer: dm.Dm, until: float) -> Sealed:
-    """Suspend the device and wipe its key; never raises, and returns by `until`.
-
-    First with the file system above frozen and queued I/O written. If that does not come back,
-    without either. `key wipe` demands a suspended device, and its result is checked.
-    """
-    if layer.inactive_table:
-        bounded(kernel, f"clear {layer.title}", lambda: kernel.dm_clear(layer.device), 1.0, until)
-    if not layer.suspended:
-        error = _suspend(kernel, layer, LOCKFS_SECONDS, until, lockfs=True)
-        if error:
-            error = _suspend(kernel, layer, SUSPEND_SECONDS, until, lockfs=False)
-        if error:
-            return Sealed(layer, f"cannot suspend it: {error}")
-    error = bounded(
-        kernel, f"wipe {layer.title}", lambda: dm.wipe_keys(kernel, layer), WIPE_SECONDS, until
-    )
-    return Sealed(layer, f"cannot wipe its key: {error}" if error else "")
+def seal(
+    kernel: Kernel, stack: Stack, hung: set[str], until: float, say: Callable[[str], None]
+) -> list[Sealed]:
+    """Make sure that no device in the stack holds a key any more; say of each how that went."""
+    sealing = Sealing(kernel, stack, until)
+    sealing.clear_inactive()
+    sealing.suspend_all(silent=covering(stack, hung))
+    if sealing.active() and free(kernel, stack, hung, until, say):
+        sealing.suspend_hard(sealing.active())
+    return sealing.wipe()
 
 
-def _suspend(kernel: Kernel, layer: dm.Dm, patience: float, until: float, lockfs: bool) -> str:
-    return bounded(
-        kernel,
-        f"suspend {layer.title}",
-        lambda: kernel.dm_suspend(layer.device, lockfs=lockfs, flush=lockfs),
-        patience,
-        until,
-    )
+class Sealing:
+    """The devices that hold a key, the topmost first."""
+
+    def __init__(self, kernel: Kernel, stack: Stack, until: float) -> None:
+        self.kernel = kernel
+        self.until = until
+        self.depth = depths(stack)
+        self.layers = [
+            layer for layer in stack.layers if isinstance(layer, dm.Dm) and layer.has_key
+        ]
+
+    def clear_inactive(self) -> None:
+        """Drop inactive tables: `key wipe` does not reach the keys in them."""
+        stale = [layer for layer in self.layers if layer.inactive_table]
+        self.each(stale, lambda layer: self.kernel.dm_clear(layer.device), ANSWER_SECONDS)
+
+    def suspend_all(self, silent: set[str]) -> None:
+        """Suspend all, round by round from the top: what is written on the way down passes those
+        below.
+
+        First with the file system above frozen and queued I/O written. Where that does not come
+        back, or the device is one of `silent`, below something that hangs, without either.
+        """
+        rounds: dict[int, list[dm.Dm]] = {}
+        for layer in self.layers:
+            if not layer.suspended:
+                rounds.setdefault(self.depth.get(layer.id, 0), []).append(layer)
+        for depth in sorted(rounds):
+            calm = [layer for layer in rounds[depth] if layer.id not in silent]
+            self.each(
+                calm,
+                lambda layer: self.kernel.dm_suspend(layer.device, lockfs=True, flush=True),
+                SUSPEND_SECONDS,
+            )
+            self.suspend_hard([layer for layer in self.active() if layer in rounds[depth]])
+
+    def suspend_hard(self, layers: list[dm.Dm]) -> None:
+        """Suspend without flushing or freezing anything. It still waits for I/O in flight."""
+        self.each(
+            layers,
+            lambda layer: self.kernel.dm_suspend(layer.device, lockfs=False, flush=False),
+            SUSPEND_SECONDS,
+        )
+
+    def active(self) -> list[dm.Dm]:
+        """Return those that are not suspended, by looking. What is gone holds no key."""
+        found = []
+        for layer in self.layers:
+            try:
+                if not self.kernel.dm_status(layer.device).suspended:
+                    found.append(layer)
+            except OSError as error:
+                if error.errno != ENXIO:
+                    found.append(layer)
+        return found
+
+    def wipe(self) -> list[Sealed]:
+        """Wipe the keys of all that are suspended, then put error tables in their place.
+
+        An error table also ends what waits for the device: an array above it would have reboot(2)
+        hang. It destroys the old table, and with it the key of an integrity target, for which
+        there is no message.
+        """
+        active = {layer.id for layer in self.active()}
+        errors = dict.fromkeys(active, "it cannot be suspended, something below does not answer")
+        ready = [layer for layer in self.layers if layer.id not in active]
+        wiped = self.each(ready, lambda layer: dm.wipe_keys(self.kernel, layer), ANSWER_SECONDS)
+        replaced = self.each(
+            ready, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS
+        )
+        for layer in ready:
+            has_message = all(target.type != "integrity" for target in layer.targets)
+            if replaced[layer.id] and (wiped[layer.id] or not has_message):
+                errors[layer.id] = f"cannot wipe it: {wiped[layer.id] or replaced[layer.id]}"
+        return [Sealed(layer, errors.get(layer.id, "")) for layer in self.layers]
+
+    def each(
+        self, layers: list[dm.Dm], act: Callable[[dm.Dm], None], patience: float
+    ) -> dict[str, str]:
+        """Do something to several devices at once; return the errors by their ids."""
+        calls = {layer.id: bind(act, layer) for layer in layers}
+        return together(self.kernel, calls, patience, self.until)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from errno import EIO
 
 from finalstage import __version__, handover, holders, layers, processes
-from finalstage.bounded import bounded
+from finalstage.bounded import bind, bounded
 from finalstage.close import Closer, Outcome
 from finalstage.console import Console
+from finalstage.free import free
+from finalstage.kernel import faulty
 from finalstage.kernel.linux import LinuxKernel
+from finalstage.layers import mount
 from finalstage.layers.dm import Dm
 from finalstage.plan import plan
 from finalstage.scan import scan
@@ -32,10 +36,10 @@ OLD_ROOT = "/oldroot"
 
 KILL_SECONDS = 5.0
 SCAN_SECONDS = 10.0
-SETTLE_SECONDS = 15.0
+DEFUSE_SECONDS = 1.0
 HOLDERS_SECONDS = 3.0
 SYNC_SECONDS = 10.0
-REBOOT_SECONDS = 30.0
+REBOOT_SECONDS, REBOOT_SECONDS_MOST = 5.0, 30.0
 
 FALLBACKS = {
     "poweroff": ("poweroff", "halt"),
@@ -46,10 +50,13 @@ FALLBACKS = {
 SYSRQ = {"poweroff": b"o", "halt": b"o", "reboot": b"b", "kexec": b"b"}
 """Documentation/admin-guide/sysrq.rst. A second reboot(2) would wait for a first that hangs."""
 
-SEAL_RESERVE = 25.0
-"""Seconds of the whole that closing leaves to what comes after it."""
+CLOSE_SHARE, SETTLE_SHARE = 1 / 4, 1 / 8
+"""How long a call may wait for a disk on which nothing moves, as shares of the whole."""
 
-PATIENCE = (0.05, 0.1, 0.2)
+RESERVE_SHARE = 1 / 4
+"""Share of the whole that closing leaves to sealing and going down."""
+
+PAUSES = (0.05, 0.1, 0.2)
 """Seconds to wait before looking again where nothing would close: a process that was killed may
 hold its files for a moment longer than its name stands in /proc."""
 
@@ -59,7 +66,7 @@ def main(arguments: list[str]) -> int:
     if arguments[1:] == ["--version"]:
         print(f"finalstage {__version__}")
         return 0
-    run(LinuxKernel(), arguments[1:], os.environ)
+    run(faulty.wrap(LinuxKernel(), os.environ), arguments[1:], os.environ)
     return 1
 
 
@@ -70,6 +77,7 @@ def run(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) ->
     stage.phase("kill", stage.kill)
     stage.phase("close", stage.close)
     stage.phase("settle", stage.settle)
+    stage.phase("free", stage.free)
     stage.phase("seal", stage.seal)
     stage.phase("report", stage.report)
     stage.phase("down", stage.down)
@@ -83,11 +91,11 @@ class Stage:
         self.console = Console(kernel)
         self.started = kernel.now()
         self.request: Request = handover.Request(verb="poweroff")
-        self.closer = Closer(kernel)
+        self.closer = Closer(kernel, self.console.say)
         self.alive: list[Process] = []
         self.stack = Stack(layers=())
-        self.closed: dict[str, Layer] = {}
-        self.failures: dict[str, str] = {}
+        self.seen: dict[str, Layer] = {}
+        self.failures: dict[str, Outcome] = {}
         self.sealed: list[Sealed] = []
 
     @property
@@ -95,10 +103,16 @@ class Stage:
         """The time at which the machine has to be down."""
         return self.started + self.request.budget
 
+    @property
+    def close_until(self) -> float:
+        """The time at which nothing more may be waited for but sealing."""
+        return self.until - self.request.budget * RESERVE_SHARE
+
     def phase(self, name: str, function: Callable[[], None]) -> None:
         """Run one phase; whatever goes wrong in it is said, and the next one follows."""
         self.console.record("phase", phase=name)
         try:
+            self.kernel.tell_guardian(f"phase {name}")
             function()
         except BaseException as error:  # rule 5: no failure may keep us from sealing and down
             self.console.problem(f"{name} failed: {describe(error)}", phase=name)
@@ -111,6 +125,8 @@ class Stage:
         except OSError as failure:
             error = failure
         self.request = handover.read(self.kernel, arguments, environment)
+        self.kernel.tell_guardian(f"verb {self.request.verb}")
+        self.kernel.tell_guardian(f"deadline {self.until:.0f}")
         self.console.quiet = self.request.quiet
         self.console.say(f"finalstage {__version__}: {self.request.verb}", event="start")
         for problem in self.request.problems:
@@ -131,27 +147,42 @@ class Stage:
 
     def close(self) -> None:
         """Close what can be closed, and look again, until nothing changes."""
-        until = self.until - min(SEAL_RESERVE, self.request.budget / 2)
         self.stack = self.look()
         for problem in self.stack.problems:
             self.console.problem(problem)
-        patience = list(PATIENCE)
-        while self.stack.closing() and self.kernel.now() < until:
-            self.closer.run(plan(self.stack), until, self.heard_close, layers.close)
+        self.defuse()
+        self.close_all(self.request.budget * CLOSE_SHARE)
+
+    def defuse(self) -> None:
+        """Let no file system panic at an I/O error, whoever asked it to."""
+        for layer in self.stack.layers:
+            if isinstance(layer, mount.Mount) and layer.panics:
+                defuse = bind(mount.defuse, self.kernel, layer)
+                error = bounded(self.kernel, layer.title, defuse, DEFUSE_SECONDS, self.until)
+                if error:
+                    self.console.problem(f"{layer.title} may panic at an I/O error: {error}")
+
+    def close_all(self, patience: float) -> None:
+        """Run plans until a scan shows that nothing more has gone."""
+        pauses = list(PAUSES)
+        while self.stack.closing() and self.kernel.now() < self.close_until:
+            steps = plan(self.stack)
+            self.closer.run(steps, self.close_until, patience, self.heard_close, layers.close)
             before = {layer.id for layer in self.stack.closing()}
             self.stack = self.look()
             after = {layer.id for layer in self.stack.closing()}
             if before - after:
                 continue
-            if not patience:
+            if not pauses:
                 break
-            self.kernel.sleep(patience.pop(0))
+            self.kernel.sleep(pauses.pop(0))
 
     def look(self) -> Stack:
         """Scan, in bounded time; if that does not come back, the last stack must do."""
         call = self.kernel.start("scan", lambda: scan(self.kernel, OWN_MOUNTS, OLD_ROOT))
         self.kernel.wait((call,), min(SCAN_SECONDS, self.until - self.kernel.now()))
         if isinstance(call.value, Stack):
+            self.seen.update({layer.id: layer for layer in call.value.closing()})
             return call.value
         reason = describe(call.error) if call.error else f"no answer in {SCAN_SECONDS:.0f} s"
         self.console.problem(f"cannot scan the machine: {reason}")
@@ -162,19 +193,42 @@ class Stage:
         self.record(outcome, "close")
         layer = outcome.layer
         if outcome.error:
-            self.failures[layer.id] = describe(outcome.error)
-        elif layer.closes:
-            self.closed[layer.id] = layer
-            if layer.shown:
+            self.failures[layer.id] = outcome
+        else:
+            self.failures.pop(layer.id, None)
+            if layer.closes and layer.shown:
                 self.console.say(f"closed {layer.title:<40} {outcome.seconds:7.3f} s")
 
     def settle(self) -> None:
         """Make safe what would not close: file systems read-only, caches written out."""
         if self.stack.closing():
-            until = min(self.until, self.kernel.now() + SETTLE_SECONDS)
             self.closer.run(
-                plan(self.stack), until, self.heard_settle, layers.settle, stubborn=True
+                plan(self.stack),
+                self.close_until,
+                self.request.budget * SETTLE_SHARE,
+                self.heard_settle,
+                layers.settle,
+                stubborn=True,
             )
+
+    def free(self) -> None:
+        """Where a disk does not answer, let what waits for it fail, and try once more.
+
+        The time for writing is over by now, and a mirror can do without its dead half.
+        """
+        if self.stack.closing() and free(
+            self.kernel, self.stack, self.hung(), self.until, self.console.problem
+        ):
+            self.alive = processes.end_all(
+                self.kernel, self.kernel.now(), self.kernel.now() + KILL_SECONDS, self.console.say
+            )
+            self.stack = self.look()
+            self.close_all(self.request.budget * SETTLE_SHARE)
+            self.settle()
+
+    def hung(self) -> set[str]:
+        """Return the layers that a call was left behind in."""
+        return {layer.id for layer in self.stack.layers if self.closer.hangs(layer.id)}
 
     def heard_settle(self, outcome: Outcome) -> None:
         """Take in how making a layer safe went."""
@@ -198,26 +252,36 @@ class Stage:
         )
 
     def seal(self) -> None:
-        """Wipe the key of every encrypted device that is still there."""
-        for layer in self.stack.layers:
-            if isinstance(layer, Dm) and layer.has_key:
-                self.sealed.append(seal(self.kernel, layer, self.until))
+        """Wipe the key of every encrypted device that is still there, and close what that frees."""
+        if not any(isinstance(layer, Dm) and layer.has_key for layer in self.stack.layers):
+            return
+        self.sealed = seal(self.kernel, self.stack, self.hung(), self.until, self.console.problem)
+        self.stack = self.look()
+        self.close_all(self.request.budget * SETTLE_SHARE)
+        if not any(sealed.error for sealed in self.sealed):
+            self.kernel.tell_guardian("sealed")
 
     def report(self) -> None:
         """Say what remains and who holds it, what became of the keys, and how long it took."""
         remaining = [layer for layer in self.stack.closing() if layer.shown]
         held = self.holders() if remaining else {}
         for layer in remaining:
-            reason = self.failures.get(layer.id, "held")
+            failure = self.failures.get(layer.id)
+            reason = describe(failure.error) if failure and failure.error else "held"
             by = ", ".join(held.get(layer.id, ())) or "nobody that can be seen"
             self.console.problem(f"remains {layer.title}: {reason}; held by {by}")
+        for failure in self.failures.values():
+            error = failure.error
+            if isinstance(error, OSError) and error.errno == EIO:
+                self.console.problem(f"not all of {failure.layer.title} could be written")
         for sealed in self.sealed:
             if sealed.error:
                 name = sealed.layer.title
                 self.console.problem(f"A KEY MAY REMAIN IN MEMORY: {name}: {sealed.error}")
             else:
                 self.console.say(f"wiped the key of {sealed.layer.title}")
-        gone = [layer for layer in self.closed.values() if self.stack.get(layer.id) is None]
+        there = self.stack.by_id()
+        gone = [layer for layer in self.seen.values() if layer.id not in there]
         keys = sum(bool(sealed.error) for sealed in self.sealed)
         self.console.say(
             f"closed {sum(layer.shown for layer in gone)}, remaining {len(remaining)}, "
@@ -238,7 +302,7 @@ class Stage:
 
     def down(self) -> None:
         """Call reboot(2), and where that does not help, ever cruder ways."""
-        if not self.sealed:  # sync waits for ever for a suspended device
+        if not self.sealed and not self.hung():  # sync waits for ever for a device that hangs
             bounded(self.kernel, "sync", self.kernel.sync, SYNC_SECONDS, self.until)
         for command in FALLBACKS[self.request.verb]:
             self.reboot(command)
@@ -246,13 +310,7 @@ class Stage:
 
     def reboot(self, command: str) -> None:
         """Call reboot(2). Returns only if it failed or hangs."""
-        until = self.kernel.now() + REBOOT_SECONDS
-        argument = self.request.argument
-        error = bounded(
-            self.kernel,
-            command,
-            lambda: self.kernel.reboot(command, argument),
-            REBOOT_SECONDS,
-            until,
-        )
+        patience = max(REBOOT_SECONDS, min(REBOOT_SECONDS_MOST, self.until - self.kernel.now()))
+        reboot = bind(self.kernel.reboot, command, self.request.argument)
+        error = bounded(self.kernel, command, reboot, patience, self.kernel.now() + patience)
         self.console.problem(f"{command} failed: {error or 'the machine is still here'}")

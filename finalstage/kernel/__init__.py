@@ -90,11 +90,15 @@ class Kernel(Protocol):
 
     # Mounts and swap. Those that write can hang.
 
-    def umount(self, target: str, detach: bool = False) -> None:
-        """umount2(2) with UMOUNT_NOFOLLOW; `detach` adds MNT_DETACH."""
+    def umount(self, target: str, detach: bool = False, force: bool = False) -> None:
+        """umount2(2) with UMOUNT_NOFOLLOW; `detach` adds MNT_DETACH, `force` MNT_FORCE, which
+        has a FUSE or network file system give up what it waits for."""
 
-    def remount_readonly(self, target: str, options: str) -> None:
-        """Make the file system at `target` read-only; `options` are the mount's, and stay."""
+    def remount(self, target: str, options: str, readonly: bool = False, data: str = "") -> None:
+        """Make the file system at `target` read-only, or change its own options to `data`.
+
+        `options` are the mount's, and stay.
+        """
 
     def swapoff(self, path: str) -> None:
         """Read everything back from the swap area and close it."""
@@ -110,6 +114,10 @@ class Kernel(Protocol):
     def stop_array(self, device: str) -> None:
         """Stop an md array: STOP_ARRAY on an exclusively opened device (drivers/md/md.c)."""
 
+    def clear_nbd(self, device: str) -> None:
+        """Have a network block device fail what is in flight: NBD_CLEAR_SOCK
+        (drivers/block/nbd.c)."""
+
     # Device mapper, <linux/dm-ioctl.h>.
 
     def dm_status(self, device: str) -> DmStatus:
@@ -124,6 +132,13 @@ class Kernel(Protocol):
     def dm_suspend(self, device: str, lockfs: bool, flush: bool) -> None:
         """DM_DEV_SUSPEND: hold I/O; with `lockfs` the file system above is frozen first, with
         `flush` queued I/O is written. Waits for I/O in flight in any case."""
+
+    def dm_load_error(self, device: str, sectors: int) -> None:
+        """DM_TABLE_LOAD of one `error` target: an inactive table in which all I/O fails."""
+
+    def dm_resume(self, device: str) -> None:
+        """DM_DEV_SUSPEND without the suspend flag: swap in the inactive table and go on, without
+        flushing or freezing anything first."""
 
     def dm_message(self, device: str, sector: int, message: str) -> None:
         """DM_TARGET_MSG to the target at `sector`."""
@@ -154,6 +169,9 @@ class Kernel(Protocol):
 
     def log(self, data: bytes) -> None:
         """Write one record to the kernel's log, /dev/kmsg. Never raises."""
+
+    def tell_guardian(self, line: str) -> None:
+        """Tell the guardian something (finalstage.guardian). Never raises, never blocks."""
 
     def lock_memory(self) -> None:
         """mlockall(2): nothing of this process is ever swapped out."""

@@ -31,6 +31,7 @@ class Lib:
     DM_SECURE_DATA_FLAG: int
     DM_VERSION_MAJOR: int
     STOP_ARRAY: int
+    NBD_CLEAR_SOCK: int
     MCL_CURRENT: int
     MCL_FUTURE: int
     LINUX_REBOOT_CMD_POWER_OFF: int

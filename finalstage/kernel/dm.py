@@ -45,6 +45,7 @@ def request(
     flags: int = 0,
     payload: bytes = b"",
     size: int = BUFFER,
+    targets: int = 0,
 ) -> tuple[Any, Any]:
     """Send one request to /dev/mapper/control; return the buffer and its header.
 
@@ -56,6 +57,7 @@ def request(
     header.version[0] = lib.DM_VERSION_MAJOR
     header.data_size = ffi.sizeof(buffer)
     header.data_start = HEADER
+    header.target_count = targets
     header.dev = encode(device)
     header.flags = flags | lib.DM_SECURE_DATA_FLAG
     ffi.memmove(buffer + HEADER, payload, len(payload))
@@ -96,6 +98,17 @@ def segments(buffer: Any, header: Any) -> tuple[Target, ...]:
         found.append(Target(spec.sector_start, spec.length, text(spec.target_type)))
         offset = header.data_start + spec.next
     return tuple(found)
+
+
+def load_error(control: int, device: str, sectors: int) -> None:
+    """Load an inactive table of one `error` target. Its length should be the live table's, so
+    that nobody above sees the device shrink: __bind() in drivers/md/dm.c sets the capacity."""
+    spec = ffi.new("struct dm_target_spec *")
+    spec.length = sectors
+    spec.next = SPEC + 8  # the specification and its parameters, empty and padded
+    ffi.memmove(spec.target_type, b"error\0", 6)
+    payload = bytes(ffi.buffer(spec)) + bytes(8)
+    request(control, lib.DM_TABLE_LOAD, device, payload=payload, targets=1)
 
 
 def message(control: int, device: str, sector: int, words: str) -> None:

@@ -6,6 +6,7 @@ import os
 import stat as modes
 from time import monotonic, sleep
 
+from finalstage.guardian import HEARTBEAT, Guardian
 from finalstage.kernel import Stat, dm
 from finalstage.kernel._linux import ffi, lib
 from finalstage.kernel.calls import Calls
@@ -61,6 +62,7 @@ class LinuxKernel:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self._calls = Calls(READY_THREADS)
+        self._guardian = Guardian(os.environ)
         self._dm_control = -1
         self._console = self._open_quietly("/dev/console", os.O_WRONLY | os.O_NONBLOCK)
         self._kmsg = self._open_quietly("/dev/kmsg", os.O_WRONLY)
@@ -110,18 +112,21 @@ class LinuxKernel:
 
     # Mounts and swap
 
-    def umount(self, target: str, detach: bool = False) -> None:
-        flags = lib.UMOUNT_NOFOLLOW | (lib.MNT_DETACH if detach else 0)
+    def umount(self, target: str, detach: bool = False, force: bool = False) -> None:
+        flags = lib.UMOUNT_NOFOLLOW
+        flags |= lib.MNT_DETACH if detach else 0
+        flags |= lib.MNT_FORCE if force else 0
         check(lib.umount2(encode(target), flags), target)
 
-    def remount_readonly(self, target: str, options: str) -> None:
+    def remount(self, target: str, options: str, readonly: bool = False, data: str = "") -> None:
         # MS_REMOUNT sets the flags of the mount as well as those of its file system, so those
-        # that are in force are given again: do_remount() in fs/namespace.c. No option string:
-        # a file system keeps what is not mentioned.
-        flags = lib.MS_REMOUNT | lib.MS_RDONLY
+        # that are in force are given again: do_remount() in fs/namespace.c. A file system keeps
+        # those options that `data` does not mention.
+        flags = lib.MS_REMOUNT | (lib.MS_RDONLY if readonly else 0)
         for option in options.split(","):
             flags |= MOUNT_FLAGS.get(option, 0)
-        check(lib.mount(ffi.NULL, encode(target), ffi.NULL, flags, ffi.NULL), target)
+        text = ffi.new("char[]", data.encode()) if data else ffi.NULL
+        check(lib.mount(ffi.NULL, encode(target), ffi.NULL, flags, text), target)
 
     def swapoff(self, path: str) -> None:
         check(lib.swapoff(encode(path)), path)
@@ -142,6 +147,13 @@ class LinuxKernel:
         fd = self._open_block(device, os.O_RDONLY | os.O_EXCL)
         try:
             check(lib.ioctl(fd, lib.STOP_ARRAY, ffi.NULL), device)
+        finally:
+            os.close(fd)
+
+    def clear_nbd(self, device: str) -> None:
+        fd = self._open_block(device, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            check(lib.ioctl(fd, lib.NBD_CLEAR_SOCK, ffi.NULL), device)
         finally:
             os.close(fd)
 
@@ -204,6 +216,13 @@ class LinuxKernel:
         flags |= 0 if flush else lib.DM_NOFLUSH_FLAG
         dm.request(self._control(), lib.DM_DEV_SUSPEND, device, flags=flags)
 
+    def dm_load_error(self, device: str, sectors: int) -> None:
+        dm.load_error(self._control(), device, sectors)
+
+    def dm_resume(self, device: str) -> None:
+        flags = lib.DM_SKIP_LOCKFS_FLAG | lib.DM_NOFLUSH_FLAG
+        dm.request(self._control(), lib.DM_DEV_SUSPEND, device, flags=flags)
+
     def dm_message(self, device: str, sector: int, message: str) -> None:
         dm.message(self._control(), device, sector, message)
 
@@ -216,13 +235,23 @@ class LinuxKernel:
         return monotonic()
 
     def sleep(self, seconds: float) -> None:
-        sleep(seconds)
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0:
+            self._guardian.alive()
+            sleep(min(left, HEARTBEAT))
 
     def start(self, name: str, function: Callable[[], object]) -> Call:
         return self._calls.start(name, function)
 
     def wait(self, calls: Iterable[Call], timeout: float) -> list[Call]:
-        return self._calls.wait(calls, timeout)
+        waiting_for = list(calls)
+        until = monotonic() + timeout
+        while True:
+            self._guardian.alive()
+            left = until - monotonic()
+            done = self._calls.wait(waiting_for, min(left, HEARTBEAT))
+            if done or left <= HEARTBEAT:
+                return done
 
     # This process, and the end
 
@@ -244,6 +273,9 @@ class LinuxKernel:
                 os.write(self._kmsg, data)
             except OSError:
                 return  # a record too long, or printk.devkmsg=off: the console still has it
+
+    def tell_guardian(self, line: str) -> None:
+        self._guardian.tell(line)
 
     def lock_memory(self) -> None:
         check(lib.mlockall(lib.MCL_CURRENT | lib.MCL_FUTURE), "memory")

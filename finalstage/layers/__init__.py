@@ -30,6 +30,12 @@ if TYPE_CHECKING:
         def settle(self, kernel: Kernel, layer: Layer) -> None:
             """Make what is in it safe where it stays: write out, turn read-only. May raise."""
 
+        def release(self, kernel: Kernel, layer: Layer) -> str:
+            """Have what is in flight to it fail, since it will never be answered.
+
+            Return what was done, in words that follow its name, or "" where the kernel has no way.
+            """
+
 
 KINDS: tuple[Kind, ...] = (mount, swap, dm, md, partition, disk)
 BY_NAME: dict[str, Kind] = {kind.KIND: kind for kind in KINDS}
@@ -38,6 +44,11 @@ BY_NAME: dict[str, Kind] = {kind.KIND: kind for kind in KINDS}
 def close(kernel: Kernel, layer: Layer) -> None:
     """Close a layer, in the way of its kind."""
     BY_NAME[layer.kind].close(kernel, layer)
+
+
+def release(kernel: Kernel, layer: Layer) -> str:
+    """Have what is in flight to a layer fail, in the way of its kind."""
+    return BY_NAME[layer.kind].release(kernel, layer)
 
 
 def settle(kernel: Kernel, layer: Layer) -> None:

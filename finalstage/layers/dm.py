@@ -13,18 +13,25 @@ if TYPE_CHECKING:
 KIND = "dm"
 
 
+KEYED_TARGETS = frozenset(("crypt", "integrity"))
+
+
 class Dm(Layer):
     """A device-mapper device. `targets` is empty where it has no live table."""
 
     uuid: str = ""
     targets: tuple[Target, ...] = ()
     suspended: bool = False
+    sectors: int = 0
     inactive_table: bool = False
 
     @property
     def has_key(self) -> bool:
-        """Whether an encryption key is in its live table, or may be in its inactive one."""
-        return self.inactive_table or any(target.type == "crypt" for target in self.targets)
+        """Whether a key is in its live table, or may be in its inactive one.
+
+        An integrity target may have one, for a keyed checksum; its status does not say.
+        """
+        return self.inactive_table or any(t.type in KEYED_TARGETS for t in self.targets)
 
 
 def scan(kernel: Kernel, world: World) -> list[Dm]:
@@ -46,6 +53,7 @@ def scan(kernel: Kernel, world: World) -> list[Dm]:
                 uuid=status.uuid,
                 targets=status.targets,
                 suspended=status.suspended,
+                sectors=block.sectors,
                 inactive_table=status.inactive_table,
             )
         )
@@ -64,9 +72,33 @@ def settle(kernel: Kernel, layer: Layer) -> None:
 
 
 def close(kernel: Kernel, layer: Layer) -> None:
-    """Flush it, then remove it."""
-    settle(kernel, layer)
-    kernel.dm_remove(layer.device)
+    """Flush it, then remove it; that also where flushing failed, which is raised afterwards."""
+    try:
+        settle(kernel, layer)
+    finally:
+        kernel.dm_remove(layer.device)
+
+
+def release(kernel: Kernel, layer: Layer) -> str:
+    """Have what waits for it fail: what a suspended device has put off, what a multipath queues.
+
+    What an active device has passed down is in flight there, and only from there to be freed.
+    """
+    assert isinstance(layer, Dm)
+    if layer.suspended and layer.targets:
+        replace_by_error(kernel, layer)
+        return "fails all I/O from now on"
+    for target in layer.targets:
+        if target.type == "multipath":
+            kernel.dm_message(layer.device, target.start, "fail_if_no_path")
+            return "no longer queues I/O without a path"
+    return ""
+
+
+def replace_by_error(kernel: Kernel, layer: Dm) -> None:
+    """Put an error table in place of the live one, which goes, and the keys in it."""
+    kernel.dm_load_error(layer.device, layer.sectors)
+    kernel.dm_resume(layer.device)
 
 
 def wipe_keys(kernel: Kernel, layer: Dm) -> None:

@@ -5,6 +5,7 @@ Source: Documentation/admin-guide/md.rst, md_ioctl() and do_md_stop() in drivers
 
 from __future__ import annotations
 
+from finalstage.progress import in_flight
 from finalstage.stack import Layer
 from finalstage.world import block_id, text
 
@@ -43,7 +44,25 @@ def settle(kernel: Kernel, layer: Layer) -> None:
     kernel.flush(layer.device)
 
 
+def release(kernel: Kernel, layer: Layer) -> str:
+    """Mark the members that do not answer as faulty: the others then do without them.
+
+    Source: Documentation/admin-guide/md.rst, dev-XXX/state. The last member of a mirror cannot
+    be faulty; the kernel refuses it.
+    """
+    path = f"/sys/dev/block/{layer.device}"
+    faulty = []
+    for name in kernel.listdir(f"{path}/slaves"):
+        member = text(kernel, f"{path}/slaves/{name}/dev")
+        if in_flight(kernel, member):
+            kernel.write(f"{path}/md/dev-{name}/state", b"faulty")
+            faulty.append(name)
+    return f"goes on without {', '.join(faulty)}" if faulty else ""
+
+
 def close(kernel: Kernel, layer: Layer) -> None:
-    """Flush it, then stop it."""
-    settle(kernel, layer)
-    kernel.stop_array(layer.device)
+    """Flush it, then stop it; that also where flushing failed, which is raised afterwards."""
+    try:
+        settle(kernel, layer)
+    finally:
+        kernel.stop_array(layer.device)

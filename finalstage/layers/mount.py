@@ -24,12 +24,21 @@ API_FILE_SYSTEMS = frozenset(
 """File systems without a store of their own: there is nothing in them to lose."""
 
 
+NETWORK_FILE_SYSTEMS = frozenset(("9p", "afs", "ceph", "cifs", "nfs", "nfs4", "smb3"))
+
+
 class Mount(Layer):
     """A mount; `options` are those of the mount itself, `writable` is about its file system."""
 
     target: str = ""
     options: str = ""
+    super_options: str = ""
     writable: bool = True
+
+    @property
+    def panics(self) -> bool:
+        """Whether an I/O error of it would panic the kernel, and leave every key in memory."""
+        return "errors=panic" in self.super_options.split(",")
 
     @property
     def is_api(self) -> bool:
@@ -53,6 +62,7 @@ def scan(kernel: Kernel, world: World) -> list[Mount]:
             shown=entry.fstype not in API_FILE_SYSTEMS,
             target=entry.target,
             options=entry.options,
+            super_options=entry.super_options,
             writable="ro" not in entry.super_options.split(","),
         )
         for entry in world.mounts
@@ -78,6 +88,23 @@ def _hiding(mounts: tuple[Entry, ...]) -> dict[int, list[str]]:
     return found
 
 
+def release(kernel: Kernel, layer: Layer) -> str:
+    """Have a FUSE or network file system give up what it waits for, and leave the tree."""
+    assert isinstance(layer, Mount)
+    if layer.type.startswith("fuse") or layer.type in NETWORK_FILE_SYSTEMS:
+        kernel.umount(layer.target, detach=True, force=True)
+        return "was given up"
+    return ""
+
+
+def defuse(kernel: Kernel, layer: Mount) -> None:
+    """Have a file system that would panic at an I/O error go on instead.
+
+    ext4 takes the option without writing anything: __ext4_remount() in fs/ext4/super.c.
+    """
+    kernel.remount(layer.target, layer.options, not layer.writable, "errors=continue")
+
+
 def close(kernel: Kernel, layer: Layer) -> None:
     """Unmount it, which writes out its file system if it was the last mount of it."""
     assert isinstance(layer, Mount)
@@ -93,4 +120,4 @@ def settle(kernel: Kernel, layer: Layer) -> None:
     """Write out the file system, and let nobody write to it any more."""
     assert isinstance(layer, Mount)
     if layer.writable and not layer.is_api:
-        kernel.remount_readonly(layer.target, layer.options)
+        kernel.remount(layer.target, layer.options, readonly=True)

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from finalstage.world import World
 
 KIND = "partition"
-__all__ = ["KIND", "close", "scan", "settle"]
+__all__ = ["KIND", "close", "release", "scan", "settle"]
+
+
+def release(kernel: Kernel, layer: Layer) -> str:
+    """It has no way of its own; its disk may have."""
+    return ""
 
 
 def scan(kernel: Kernel, world: World) -> list[Layer]:

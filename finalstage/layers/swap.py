@@ -49,6 +49,11 @@ def settle(kernel: Kernel, layer: Layer) -> None:
     """Nothing: what is in swap is as lost as what is in memory."""
 
 
+def release(kernel: Kernel, layer: Layer) -> str:
+    """It has no way of its own; what it lies on may have."""
+    return ""
+
+
 def _device(kernel: Kernel, area: SwapArea) -> str:
     try:
         return kernel.stat(area.path).special

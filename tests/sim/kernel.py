@@ -11,7 +11,7 @@ import os
 import stat as modes
 from collections.abc import Callable, Iterable
 
-from finalstage.kernel import Call, DmStatus, Stat
+from finalstage.kernel import Call, DmStatus, Stat, Target
 from tests.sim.machine import Device, Machine, Mount
 
 HANG = object()
@@ -21,6 +21,10 @@ PID = 50
 
 class HangError(BaseException):
     """The call never comes back."""
+
+
+class BlockedError(HangError):
+    """The call does not come back until the device that it waits for lets go."""
 
 
 def error(code: int, name: str) -> OSError:
@@ -39,13 +43,16 @@ class SimKernel:
         self.faults = faults or {}
         self.said: list[str] = []
         self.records: list[str] = []
+        self.told: list[str] = []
         self.done: list[tuple[str, str]] = []
+        self.lost: list[str] = []
         self.down = ""
         self.down_at = FOREVER
         self.argument = ""
         self._clock = 0.0
         self._cost = 0.0
         self._finish: dict[Call, float] = {}
+        self._blocked: dict[Call, Callable[[], object]] = {}
 
     # Faults and time
 
@@ -67,15 +74,28 @@ class SimKernel:
     def start(self, name: str, function: Callable[[], object]) -> Call:
         call = Call(name)
         call.started = self._clock
+        self._run(call, function)
+        return call
+
+    def _run(self, call: Call, function: Callable[[], object]) -> None:
         self._cost = 0.0
         try:
             call.value = function()
+        except BlockedError:
+            self._cost = FOREVER
+            self._blocked[call] = function
         except HangError:
             self._cost = FOREVER
         except BaseException as failure:
             call.error = failure
         self._finish[call] = self._clock + self._cost
-        return call
+
+    def _let_go(self) -> None:
+        """Have what is blocked try again: something was taken away."""
+        cost, blocked, self._blocked = self._cost, self._blocked, {}
+        for call, function in blocked.items():
+            self._run(call, function)
+        self._cost = cost
 
     def wait(self, calls: Iterable[Call], timeout: float) -> list[Call]:
         waiting = list(calls)
@@ -96,6 +116,9 @@ class SimKernel:
 
     def write(self, path: str, data: bytes) -> None:
         self._enter("write", path)
+        parts = path.split("/")
+        if path.startswith("/sys/dev/block/") and parts[-1] in ("delete", "remove"):
+            self._take_away(self._device(parts[4]))
         if path == "/proc/sysrq-trigger":
             self._go_down({b"o": "poweroff", b"b": "reboot"}[data])
 
@@ -109,6 +132,15 @@ class SimKernel:
             return "Filename Type Size Used Priority\n" + "".join(rows)
         if path == "/proc/cmdline":
             return machine.command_line + "\n"
+        if path == "/proc/meminfo":
+            return "Dirty: 2048 kB\nWriteback: 0 kB\n"
+        if path.startswith("/sys/dev/block/"):
+            found = self._device(parts[4])
+            return {
+                "stat": "1 0 8 0 1 0 8 0 0 0 0 0 0 0 0 1 0\n",
+                "inflight": f"0 {int(found.dead)}\n",
+                "dev": found.device + "\n",
+            }[parts[-1]]
         if path == "/sys/kernel/kexec_loaded":
             return f"{int(machine.kexec_loaded)}\n"
         if path == "/oldroot/run/systemd/reboot-param" and machine.reboot_parameter:
@@ -160,6 +192,11 @@ class SimKernel:
             if parts[5:] == ["slaves"]:
                 return [machine.devices[lower].name for lower in device.below]
             return ["dev", "size", "slaves", *([] if device.kind == "disk" else [device.kind])]
+        if path.startswith("/sys/dev/block/") and parts[5:] == ["device"]:
+            name = self._device(parts[4]).name
+            return ["state", "delete"] if name.startswith("sd") else ["model"]
+        if path.startswith("/sys/dev/block/") and parts[5:] == ["slaves"]:
+            return [machine.devices[lower].name for lower in self._device(parts[4]).below]
         if path.startswith("/proc/") and parts[3:] == ["fd"]:
             return [str(n) for n, _ in enumerate(machine.processes[int(parts[2])].holds)]
         raise error(errno.ENOENT, path)
@@ -194,9 +231,10 @@ class SimKernel:
             raise error(errno.EINVAL, target)
         return found[-1]
 
-    def umount(self, target: str, detach: bool = False) -> None:
-        self._enter("umount", target)
+    def umount(self, target: str, detach: bool = False, force: bool = False) -> None:
         mount = self._mount_at(target)
+        if not force:
+            self._enter("umount", target)
         if self.machine.mount_is_busy(mount) and not detach:
             raise error(errno.EBUSY, target)
         self._write_back(mount)
@@ -210,17 +248,21 @@ class SimKernel:
         """Write what is dirty in a file system to its device, where it ends up dirty too."""
         if mount.device in self.machine.devices and mount.dirty and not mount.readonly:
             if self.machine.blocked(mount.device):
-                raise HangError
+                raise BlockedError
+            if self.machine.fails(mount.device):
+                self.lost.append(mount.target)
             self.machine.devices[mount.device].dirty = True
         for other in self.machine.mounts:
             if other.device == mount.device:
                 other.dirty = False
 
-    def remount_readonly(self, target: str, options: str) -> None:
-        self._enter("remount_readonly", target)
+    def remount(self, target: str, options: str, readonly: bool = False, data: str = "") -> None:
+        self._enter("remount", target)
         mount = self._mount_at(target)
-        self._write_back(mount)
-        mount.readonly = True
+        mount.options = data or mount.options
+        if readonly and not mount.readonly:
+            self._write_back(mount)
+            mount.readonly = True
 
     def swapoff(self, path: str) -> None:
         self._enter("swapoff", path)
@@ -242,8 +284,8 @@ class SimKernel:
         self._enter("flush", device)
         found = self._device(device)
         if (found.kind == "dm" and not found.targets) or self.machine.blocked(device):
-            raise HangError
-        if found.failing:
+            raise BlockedError
+        if self.machine.fails(device):
             raise error(errno.EIO, device)
         found.dirty = False
         for lower in found.below:
@@ -286,12 +328,33 @@ class SimKernel:
     def dm_suspend(self, device: str, lockfs: bool, flush: bool) -> None:
         self._enter("dm_suspend", device)
         if self.machine.blocked(device):
-            raise HangError
+            raise BlockedError
         if lockfs:
             for mount in self.machine.mounts:
                 if mount.device == device:
                     self._write_back(mount)
         self._device(device).suspended = True
+
+    def dm_load_error(self, device: str, sectors: int) -> None:
+        self._enter("dm_load_error", device)
+        self._device(device).error_loaded = True
+
+    def dm_resume(self, device: str) -> None:
+        self._enter("dm_resume", device)
+        found = self._device(device)
+        if found.error_loaded:
+            found.targets = (Target(0, found.sectors, "error"),)
+            found.below, found.keyed, found.error_loaded = (), False, False
+        found.suspended = False
+        self._let_go()
+
+    def clear_nbd(self, device: str) -> None:
+        self._enter("clear_nbd", device)
+        self._take_away(self._device(device))
+
+    def _take_away(self, device: Device) -> None:
+        device.dead, device.failing = False, True
+        self._let_go()
 
     def dm_message(self, device: str, sector: int, message: str) -> None:
         self._enter("dm_message", device)
@@ -320,6 +383,9 @@ class SimKernel:
     def log(self, data: bytes) -> None:
         self.records.append(data.decode())
 
+    def tell_guardian(self, line: str) -> None:
+        self.told.append(line)
+
     def lock_memory(self) -> None:
         self._enter("lock_memory", "")
 
@@ -335,9 +401,10 @@ class SimKernel:
 
 
 def _mountinfo(mount: Mount) -> str:
-    options = "ro" if mount.readonly else "rw"
+    access = "ro" if mount.readonly else "rw"
+    options = f"{access},{mount.options}" if mount.options else access
     target = mount.target.replace("\\", "\\134").replace(" ", "\\040").replace("\n", "\\012")
     return (
-        f"{mount.id} {mount.parent} {mount.device} / {target} {options} - "
+        f"{mount.id} {mount.parent} {mount.device} / {target} {access} - "
         f"{mount.fstype} none {options}\n"
     )

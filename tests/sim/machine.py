@@ -10,7 +10,10 @@ from finalstage.kernel import Target
 
 @dataclass
 class Device:
-    """A block device. `kind` is ``disk``, ``partition``, ``dm`` or ``md``."""
+    """A block device. `kind` is ``disk``, ``partition``, ``dm`` or ``md``.
+
+    A dead one answers nothing, a failing one only with errors.
+    """
 
     name: str
     device: str
@@ -25,6 +28,8 @@ class Device:
     keyed: bool = False
     dirty: bool = True
     failing: bool = False
+    dead: bool = False
+    error_loaded: bool = False
 
 
 @dataclass
@@ -38,6 +43,7 @@ class Mount:
     fstype: str = "ext4"
     busy: bool = False
     readonly: bool = False
+    options: str = ""
     dirty: bool = True
 
 
@@ -104,7 +110,15 @@ class Machine:
 
     def blocked(self, device: str) -> bool:
         """Whether I/O to a device never ends: it, or something below, is suspended or hangs."""
-        return any(lower.suspended for lower in self.reaches(device))
+        return any(lower.suspended or lower.dead for lower in self.reaches(device))
+
+    def fails(self, device: str) -> bool:
+        """Whether I/O to a device ends in an error: it, or all that it mirrors, fails."""
+        found = self.devices[device]
+        if found.failing or any(target.type == "error" for target in found.targets):
+            return True
+        below = [self.fails(lower) for lower in found.below]
+        return bool(below) and (all(below) if found.kind == "md" else any(below))
 
 
 def main_stack() -> Machine:

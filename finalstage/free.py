@@ -1,0 +1,98 @@
+"""Frees stacks whose I/O will never be answered: what is in flight has to fail.
+
+A suspend waits for I/O in flight, and without a suspend no key can be wiped. So where a device
+below does not answer, its I/O is made to fail, from the lowest one up. What waits above then goes
+on: a mirror without its dead half, a file system with errors.
+"""
+
+from __future__ import annotations
+
+from finalstage import layers, progress
+from finalstage.bounded import bind, bounded
+from finalstage.layers.dm import Dm
+from finalstage.stack import covering, depths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finalstage.kernel import Kernel
+    from finalstage.stack import Layer, Stack
+
+STILL_SECONDS = 2.0
+"""How long a disk must have requests in flight, and answer none, to count as dead. Who calls has
+waited far longer already; this only tells the dead one from its busy neighbours."""
+
+RELEASE_SECONDS = 3.0
+
+
+def suspects(stack: Stack, hung: set[str]) -> list[Layer]:
+    """Return the layers whose silence matters, the lowest first.
+
+    These are the ones that hold a key, those that hang where an array is among what they stand on
+    (reboot(2) writes its superblocks, and would hang too), and what all of these stand on.
+    """
+    by_id = stack.by_id()
+    keyed = {layer.id for layer in stack.layers if isinstance(layer, Dm) and layer.has_key}
+    arrays = {layer.id for layer in stack.layers if layer.kind == "md"}
+    roots = keyed | {id for id in hung if covering(stack, (id,)) & (keyed | arrays)}
+    roots |= {id for id in hung if id in by_id and by_id[id].kind == "mount"}
+    depth = depths(stack)
+    found = covering(stack, roots)
+    return sorted((by_id[id] for id in found), key=lambda layer: -depth.get(layer.id, 0))
+
+
+def free(
+    kernel: Kernel, stack: Stack, hung: set[str], until: float, say: Callable[[str], None]
+) -> bool:
+    """Have what is in flight to dead devices fail; return whether anything was done."""
+    candidates = suspects(stack, hung)
+    dead = dead_disks(kernel, candidates)
+    done = False
+    for layer in candidates:
+        if layer.id not in dead and not waits(layer, hung):
+            continue
+        words: list[str] = []
+        error = bounded(
+            kernel, layer.title, bind(release, kernel, layer, words), RELEASE_SECONDS, until
+        )
+        done = done or not error
+        if error:
+            say(f"{layer.title} does not answer, and does not let go: {error}")
+        elif words[0]:
+            say(f"{layer.title} does not answer: it {words[0]}")
+        else:
+            say(f"{layer.title} does not answer, and the kernel has no way to give it up")
+    return done
+
+
+def release(kernel: Kernel, layer: Layer, words: list[str]) -> None:
+    """Release a layer and put what was done into `words`."""
+    words.append(layers.release(kernel, layer))
+
+
+def waits(layer: Layer, hung: set[str]) -> bool:
+    """Whether a layer itself, rather than a disk below, is what I/O waits for."""
+    if isinstance(layer, Dm):
+        return layer.suspended or any(target.type == "multipath" for target in layer.targets)
+    return layer.kind == "mount" and layer.id in hung and not layer.below[1:]
+
+
+def dead_disks(kernel: Kernel, candidates: list[Layer]) -> set[str]:
+    """Return the ids of disks that have requests in flight and answer none of them."""
+    disks = [layer for layer in candidates if layer.kind == "disk"]
+    before = {
+        disk.id: progress.transferred(kernel, disk.device)
+        for disk in disks
+        if progress.in_flight(kernel, disk.device)
+    }
+    if not before:
+        return set()
+    kernel.sleep(STILL_SECONDS)
+    return {
+        disk.id
+        for disk in disks
+        if disk.id in before
+        and progress.in_flight(kernel, disk.device)
+        and progress.transferred(kernel, disk.device) == before[disk.id]
+    }

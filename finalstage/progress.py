@@ -1,0 +1,42 @@
+"""Whether something still moves: what disks have done so far, and what is left to write."""
+
+from __future__ import annotations
+
+from finalstage.world import text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from finalstage.kernel import Kernel
+
+KIB = 1024
+
+
+def transferred(kernel: Kernel, device: str) -> int:
+    """Return the requests that a disk has completed: Documentation/block/stat.rst, fields 1, 5,
+    12 and 16. 0 if it is gone."""
+    try:
+        fields = text(kernel, f"/sys/dev/block/{device}/stat").split()
+        return sum(int(fields[index]) for index in (0, 4, 11, 15) if index < len(fields))
+    except (OSError, ValueError):
+        return 0
+
+
+def in_flight(kernel: Kernel, device: str) -> int:
+    """Return the requests that a disk has not completed yet."""
+    try:
+        return sum(map(int, text(kernel, f"/sys/dev/block/{device}/inflight").split()))
+    except (OSError, ValueError):
+        return 0
+
+
+def dirty_bytes(kernel: Kernel) -> int:
+    """Return what waits in memory to be written, on all disks together."""
+    total = 0
+    try:
+        for line in text(kernel, "/proc/meminfo").splitlines():
+            name, _, value = line.partition(":")
+            if name in ("Dirty", "Writeback"):
+                total += int(value.split()[0]) * KIB
+    except (OSError, ValueError, IndexError):
+        return total
+    return total
