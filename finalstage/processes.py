@@ -70,6 +70,17 @@ def all_processes(kernel: Kernel) -> list[Process]:
     return found
 
 
+def peak_kib(kernel: Kernel) -> int:
+    """Return the most memory that this process ever had, in KiB; 0 if /proc does not say."""
+    try:
+        for line in text(kernel, "/proc/self/status").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return 0
+
+
 class Population:
     """The processes that must go, looked at again and again."""
 

@@ -118,12 +118,7 @@ class Stage:
             self.console.problem(f"{name} failed: {describe(error)}", phase=name)
 
     def prepare(self, arguments: list[str], environment: Mapping[str, str]) -> None:
-        """Lock memory, and read what was asked for."""
-        error = None
-        try:
-            self.kernel.lock_memory()
-        except OSError as failure:
-            error = failure
+        """Read what was asked for, and lock memory."""
         self.request = handover.read(self.kernel, arguments, environment)
         self.kernel.tell_guardian(f"verb {self.request.verb}")
         self.kernel.tell_guardian(f"deadline {self.until:.0f}")
@@ -131,10 +126,19 @@ class Stage:
         self.console.say(f"finalstage {__version__}: {self.request.verb}", event="start")
         for problem in self.request.problems:
             self.console.problem(problem)
-        if error:
-            self.console.problem(f"cannot lock memory: {describe(error)}")
+        self.attempt("lock memory", self.kernel.lock_memory)
+        # Else only ten records are taken in five seconds: Documentation/admin-guide/sysctl/kernel.
+        keep_all = bind(self.kernel.write, "/proc/sys/kernel/printk_devkmsg", b"on\n")
+        self.attempt("keep all records", keep_all)
         if not self.request.as_pid1:
             self.console.problem("not started by PID 1: it stays, and with it what it holds")
+
+    def attempt(self, what: str, function: Callable[[], object]) -> None:
+        """Do what is good to have, and say if it failed."""
+        try:
+            function()
+        except Exception as error:
+            self.console.problem(f"cannot {what}: {describe(error)}")
 
     def kill(self) -> None:
         """End every process that is not needed for storage."""
@@ -290,6 +294,7 @@ class Stage:
             closed=[layer.title for layer in gone if layer.shown],
             remaining=[layer.title for layer in remaining],
             keys_left=keys,
+            peak_kib=processes.peak_kib(self.kernel),
         )
 
     def holders(self) -> dict[str, list[str]]:

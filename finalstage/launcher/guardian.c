@@ -1,35 +1,38 @@
-/* Watches over the stage: reaps what it orphans, and goes down without it if it dies, or is not
- * done in time. PID 1 itself never ends, since that would be a panic with the keys in memory. */
+/* Watches over the stage: reaps what it orphans, starts it once more if it dies early, and goes
+ * down without it if it dies again, falls silent, or is not done in time. PID 1 itself never ends,
+ * since that would be a panic with the keys in memory. */
 
 #define _GNU_SOURCE
+#include "guardian.h"
 #include "launcher.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/reboot.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#define DEFAULT_SECONDS 90
-#define GRACE_SECONDS 60 /* what the stage may take beyond its budget, reboot(2) included */
-#define SYNC_SECONDS 10
-#define REBOOT_SECONDS 30
+#define DEFAULT_BUDGET (90 * SECOND)
+#define GRACE (15 * SECOND)        /* what the stage may take beyond its deadline */
+#define SILENCE (15 * SECOND)      /* without a sign of life: then its main thread hangs */
+#define PROGRESS (20 * SECOND)     /* how long after a line the watchdog is fed */
+#define RESCUE_SHARE 4             /* a fourth of the whole, at most this: */
+#define RESCUE_RESERVE (20 * SECOND)
+#define SHORTEST_ATTEMPT (10 * SECOND) /* SHORTEST_BUDGET in finalstage/handover */
+#define MOST_ARGUMENTS 64
+#define MOST_VARIABLES 80
 
-static long now(void)
-{
-    struct timespec time;
+static const char *const OURS[] = {"FINALSTAGE_GUARDIAN=", "FINALSTAGE_ATTEMPT=", NULL};
 
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec;
-}
+struct left_out left_out;
 
-/* The stage's whole budget in plain seconds. The stage itself reads more forms of it. */
+/* The stage's whole budget. The stage itself reads more forms of it, and tells the deadline. */
 static long budget(char **arguments)
 {
     for (; *arguments; arguments++)
@@ -37,104 +40,62 @@ static long budget(char **arguments)
             long number = strtol(*arguments + 9, NULL, 10);
 
             if (number > 0 && number < 24 * 3600)
-                return number;
+                return number * SECOND;
         }
-    return DEFAULT_SECONDS;
+    return DEFAULT_BUDGET;
 }
 
-static int asked_for(char **arguments, const char *verb)
+static const char *verb_in(char **arguments)
 {
     for (; *arguments; arguments++)
-        if (!strcmp(*arguments, verb))
+        if (verb_named(*arguments))
+            return verb_named(*arguments);
+    return "poweroff";
+}
+
+static int is_asked(char **environment, const char *name, const char *value)
+{
+    size_t length = strlen(name);
+
+    for (; *environment; environment++)
+        if (!strncmp(*environment, name, length) && strstr(*environment + length, value))
             return 1;
     return 0;
 }
 
-/* Wait until a child ends, at most until a time; reap everything else that ends meanwhile.
- * SIGCHLD is blocked. Returns whether it ended, and how. */
-static int wait_for(pid_t child, long until, int *status)
+static void read_test_switches(char **environment)
 {
-    sigset_t children;
-
-    sigemptyset(&children);
-    sigaddset(&children, SIGCHLD);
-    for (;;) {
-        struct timespec left = {.tv_sec = until - now()};
-        pid_t ended;
-
-        while ((ended = waitpid(-1, status, WNOHANG)) > 0)
-            if (ended == child)
-                return 1;
-        if (ended < 0 && errno == ECHILD)
-            return 0;
-        if (left.tv_sec <= 0)
-            return 0;
-        sigtimedwait(&children, NULL, &left);
-    }
+    if (!is_asked(environment, "FINALSTAGE_TEST=", "1"))
+        return;
+    left_out.seal = is_asked(environment, "FINALSTAGE_RESCUE=", "noseal");
+    left_out.fork = is_asked(environment, "FINALSTAGE_RESCUE=", "nofork");
+    left_out.reboot = is_asked(environment, "FINALSTAGE_RESCUE=", "noreboot");
 }
 
-/* Do something that may hang in a child of its own, for a bounded time. */
-static void aside(void (*act)(const char *), const char *word, long seconds)
+static void set_oom_score(const char *score)
 {
-    int status;
-    pid_t child = fork();
+    int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
-    if (child == 0) {
-        act(word);
-        _exit(0);
-    }
-    if (child > 0)
-        wait_for(child, now() + seconds, &status);
-    else
-        say("cannot fork to %s: %s", word, strerror(errno));
+    if (file >= 0 && write(file, score, strlen(score)) < 0)
+        say("cannot be spared by the OOM killer: %s", strerror(errno));
+    close(file);
 }
 
-static void write_out(const char *word)
-{
-    (void)word;
-    sync();
-}
-
-static void reboot_now(const char *verb)
-{
-    unsigned int command = !strcmp(verb, "reboot") ? LINUX_REBOOT_CMD_RESTART
-                           : !strcmp(verb, "halt") ? LINUX_REBOOT_CMD_HALT
-                           : !strcmp(verb, "kexec") ? LINUX_REBOOT_CMD_KEXEC
-                                                    : LINUX_REBOOT_CMD_POWER_OFF;
-
-    syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, command, NULL);
-    say("%s failed: %s", verb, strerror(errno));
-}
-
-/* A second reboot(2) would wait for a first that hangs; sysrq does not. */
-static void sysrq(const char *verb)
-{
-    int trigger = open("/proc/sysrq-trigger", O_WRONLY);
-
-    if (trigger < 0 || write(trigger, !strcmp(verb, "poweroff") ? "o" : "b", 1) < 0)
-        say("sysrq failed: %s", strerror(errno));
-    close(trigger);
-}
-
-static void go_down(char **arguments)
-{
-    const char *verb = asked_for(arguments, "reboot")  ? "reboot"
-                       : asked_for(arguments, "halt")  ? "halt"
-                       : asked_for(arguments, "kexec") ? "kexec"
-                                                       : "poweroff";
-
-    aside(write_out, "sync", SYNC_SECONDS);
-    aside(reboot_now, verb, REBOOT_SECONDS);
-    if (!strcmp(verb, "kexec"))
-        aside(reboot_now, "reboot", REBOOT_SECONDS);
-    aside(sysrq, verb, REBOOT_SECONDS);
-}
+struct attempt {
+    int number, channel;
+    long budget; /* of a second attempt */
+    char **arguments, **environment;
+};
 
 /* Become the stage: no signal blocked, none handled, none that would end it before its time. */
-static void become_stage(char **arguments, char **environment)
+static int become_stage(void *argument)
 {
     static const int deaf_to[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGALRM,
                                   SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU};
+    static char *arguments[MOST_ARGUMENTS + 2], *environment[MOST_VARIABLES + 3];
+    static char guardian[40], number[40], rest[40];
+    struct attempt *attempt = argument;
+    size_t count = 0;
     sigset_t none;
 
     setsid();
@@ -144,51 +105,160 @@ static void become_stage(char **arguments, char **environment)
         sigaction(deaf_to[i], &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    arguments[0] = STAGE; /* by this it finds its files where /proc is missing */
+    /* The last to be killed when memory runs out, but not spared: where nobody is left to kill,
+     * the kernel panics (out_of_memory() in mm/oom_kill.c), while without it we can still seal. */
+    set_oom_score("-999");
+
+    arguments[count++] = STAGE; /* by this it finds its files where /proc is missing */
+    for (char **each = attempt->arguments + 1; *each && count < MOST_ARGUMENTS; each++)
+        arguments[count++] = *each;
+    if (attempt->number > 1) {
+        snprintf(rest, sizeof rest, "--budget=%ld", attempt->budget / SECOND);
+        arguments[count++] = rest; /* the last one counts */
+    }
+    count = 0;
+    for (char **each = attempt->environment; *each && count < MOST_VARIABLES; each++)
+        if (strncmp(*each, OURS[0], strlen(OURS[0])) && strncmp(*each, OURS[1], strlen(OURS[1])))
+            environment[count++] = *each;
+    snprintf(number, sizeof number, "%s%d", OURS[1], attempt->number);
+    environment[count++] = number;
+    snprintf(guardian, sizeof guardian, "%s%d", OURS[0], attempt->channel);
+    if (attempt->channel >= 0)
+        environment[count++] = guardian;
     execve(STAGE, arguments, environment);
     say("cannot start the stage: %s", strerror(errno));
-    _exit(127);
+    return 127;
 }
 
-/* Never chosen when memory runs out; the stage inherits it. */
-static void be_spared(void)
+/* Whether a process is dead although it cannot be reaped: one of its threads is still in a call
+ * that never returns. Its stat says Z then, as that of any dead leader. */
+static int is_dead(pid_t pid)
 {
-    int score = open("/proc/self/oom_score_adj", O_WRONLY);
+    char path[40], stat[256];
+    char *state = NULL;
+    int file;
+    ssize_t got;
 
-    if (score >= 0 && write(score, "-1000", 5) < 0)
-        say("cannot be spared by the OOM killer: %s", strerror(errno));
-    close(score);
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return 0;
+    got = read(file, stat, sizeof stat - 1);
+    close(file);
+    if (got > 0) {
+        stat[got] = '\0';
+        state = strrchr(stat, ')');
+    }
+    return state && state[1] && (state[2] == 'Z' || state[2] == 'X');
+}
+
+static int is_near_the_end(const struct told *told)
+{
+    return !strcmp(told->phase, "report") || !strcmp(told->phase, "down");
+}
+
+/* Run the stage until it ends, hangs, or `*until` comes, which it may put off itself. Returns
+ * whether it is worth to start it again. */
+static int run_stage(struct attempt *attempt, struct child *stage, struct told *told, long *until)
+{
+    long silence = SILENCE < (*until - now()) / 4 ? SILENCE : (*until - now()) / 4;
+    int first = attempt->number == 1;
+
+    told->alive = 0;
+    told->phase[0] = '\0';
+    told->heard = now();
+    if (start_child(stage, become_stage, attempt) < 0) {
+        say("cannot fork: %s", strerror(errno));
+        return 0;
+    }
+    close(attempt->channel);
+    for (;;) {
+        long end;
+
+        if (first && told->deadline)
+            *until = told->deadline;
+        end = *until + GRACE;
+        pause_until(end, stage, 1, told);
+        if (!stage->running)
+            break;
+        if (now() >= end) {
+            say("the stage is not done in time: going down without it");
+            return 0;
+        }
+        if (told->alive && now() > told->heard + silence) {
+            say("the stage gives no sign of life in phase %s", told->phase);
+            return 1;
+        }
+        if (now() > told->heard + SECOND && is_dead(stage->pid)) {
+            say("the stage died in phase %s, and a part of it hangs", told->phase);
+            return 1;
+        }
+        if (!strcmp(told->verb, "halt") && is_near_the_end(told))
+            watchdog_close(); /* the stage halts the machine itself */
+        else if (now() < told->heard + PROGRESS)
+            watchdog_feed();
+    }
+    if (WIFSIGNALED(stage->status))
+        say("the stage was killed by signal %d in phase %s", WTERMSIG(stage->status), told->phase);
+    else
+        say("the stage ended with status %d in phase %s", WEXITSTATUS(stage->status),
+            told->phase);
+    return WIFSIGNALED(stage->status) || WEXITSTATUS(stage->status) != 127;
+}
+
+/* Whether the stage came so far that to begin again could only do harm: devices may be suspended,
+ * and every call to them would hang. */
+static int came_far(const struct told *told)
+{
+    return told->sealed || !strcmp(told->phase, "free") || !strcmp(told->phase, "seal") ||
+           is_near_the_end(told);
 }
 
 void guard_stage(char **arguments, char **environment, int as_pid1)
 {
     static char *no_arguments[] = {STAGE, NULL};
-    long until = now() + budget(arguments) + GRACE_SECONDS;
+    static struct told told;
+    struct child stage = {0};
+    struct attempt attempt = {.arguments = arguments, .environment = environment};
+    long whole = budget(arguments);
+    long until = now() + whole;
+    long reserve;
     sigset_t all;
-    int status = 0;
-    pid_t stage;
+    int again;
 
     if (!arguments[0])
-        arguments = no_arguments;
+        attempt.arguments = no_arguments;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     if (as_pid1) /* Ctrl-Alt-Del becomes a signal, which is blocked */
         syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_CAD_OFF,
                 NULL);
-    be_spared();
-    stage = fork();
-    if (stage == 0)
-        become_stage(arguments, environment);
-    mlockall(MCL_CURRENT);
-    if (stage < 0)
-        say("cannot fork: %s", strerror(errno));
-    else if (!wait_for(stage, until, &status))
-        say("the stage is not done in time: going down without it");
-    else if (WIFSIGNALED(status))
-        say("the stage was killed by signal %d: going down without it", WTERMSIG(status));
-    else
-        say("the stage ended with status %d: going down without it", WEXITSTATUS(status));
-    do
-        go_down(arguments);
-    while (as_pid1);
+    read_test_switches(environment);
+    set_oom_score("-1000");
+    watch_children();
+    prepare_down();
+    dm_open();
+    told.verb = verb_in(attempt.arguments);
+    watchdog_open(told.verb);
+    mlockall(MCL_CURRENT | MCL_FUTURE);
+
+    attempt.number = 1;
+    attempt.channel = open_channel();
+    again = run_stage(&attempt, &stage, &told, &until);
+    reserve = whole / RESCUE_SHARE < RESCUE_RESERVE ? whole / RESCUE_SHARE : RESCUE_RESERVE;
+    attempt.budget = until - now() - reserve;
+    if (again && attempt.budget >= SHORTEST_ATTEMPT && !came_far(&told)) {
+        if (stage.running) {
+            kill(stage.pid, SIGKILL);
+            wait_children(&stage, 1, now() + SECOND);
+        }
+        say("starting it once more, with %ld s", attempt.budget / SECOND);
+        attempt.number = 2;
+        attempt.channel = open_channel();
+        run_stage(&attempt, &stage, &told, &until);
+    }
+    do {
+        rescue(&told, stage.running ? stage.pid : 0, until);
+        go_down(told.verb);
+    } while (as_pid1);
 }

@@ -1,5 +1,5 @@
 /* The launcher: what init executes. It makes the tree the root directory, starts the stage under
- * its eyes, and goes down by itself if the stage dies.
+ * its eyes, and seals and goes down by itself if the stage dies.
  *
  * Static, so that it starts on any root: one with an older or newer glibc, with musl, or with no
  * libc at all. It is small, since it is the part of PID 1 that must not fail. */
@@ -10,7 +10,7 @@
 #define STAGE "/usr/lib/finalstage/stage"
 #define OLD_ROOT "oldroot"
 
-/* Say one line on the console. */
+/* Say one line on the console; what it does not take soon is lost. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Go to the directory that holds the tree; 0 if this file does not lie in one. */

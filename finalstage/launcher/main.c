@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #define MOST_VARIABLES 64
+#define CONSOLE_PATIENCE 200 /* milliseconds that a console which takes nothing costs a line */
 
 static const char *const UNWANTED[] = {
     "LD_", "PYTHON", "_PYI_", "PYI", "MALLOC_", "GLIBC_TUNABLES=", "FINALSTAGE_PID1=", NULL,
@@ -19,13 +21,24 @@ static const char *const UNWANTED[] = {
 
 void say(const char *format, ...)
 {
+    static const char name[] = "finalstage: ";
+    struct pollfd console = {.fd = STDERR_FILENO, .events = POLLOUT};
+    char line[256];
+    size_t length = sizeof name - 1;
     va_list arguments;
+    int added;
 
+    memcpy(line, name, length);
     va_start(arguments, format);
-    dprintf(STDERR_FILENO, "finalstage: ");
-    vdprintf(STDERR_FILENO, format, arguments);
-    dprintf(STDERR_FILENO, "\n");
+    added = vsnprintf(line + length, sizeof line - length, format, arguments);
     va_end(arguments);
+    length += added < 0 ? 0 : (size_t)added < sizeof line - length ? (size_t)added
+                                                                   : sizeof line - length - 1;
+    line[length++] = '\n'; /* in place of the end of the string */
+    /* A console with flow control may take nothing, for ever: it is opened O_NONBLOCK. */
+    poll(&console, 1, CONSOLE_PATIENCE);
+    if (write(STDERR_FILENO, line, length) < 0)
+        return;
 }
 
 static int starts_with_any(const char *text, const char *const *prefixes)
@@ -54,7 +67,7 @@ static char **clean_environment(char **inherited, int as_pid1)
  * root would keep it busy, and /dev/console of the old /dev is one. */
 static void open_console(void)
 {
-    int console = open("/dev/console", O_RDWR | O_NOCTTY);
+    int console = open("/dev/console", O_RDWR | O_NOCTTY | O_NONBLOCK);
 
     if (console < 0)
         console = open("/dev/null", O_RDWR);

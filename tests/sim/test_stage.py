@@ -206,7 +206,7 @@ def test_healthy_disks_are_never_taken_away() -> None:
     machine.devices["254:0"].name, machine.devices["254:16"].name = "sda", "sdb"
     machine.mounts[4].busy = True
     kernel = shut_down(machine)
-    assert order(kernel, "write") == [("write", "/proc/sysrq-trigger")]
+    assert not [path for _, path in order(kernel, "write") if path.startswith("/sys/")]
 
 
 def test_errors_panic_is_defused_before_anything_is_written() -> None:
