@@ -101,12 +101,12 @@ class Stage:
     @property
     def until(self) -> float:
         """The time at which the machine has to be down."""
-        return self.started + self.request.budget
+        return self.started + self.request.options.budget
 
     @property
     def close_until(self) -> float:
         """The time at which nothing more may be waited for but sealing."""
-        return self.until - self.request.budget * RESERVE_SHARE
+        return self.until - self.request.options.budget * RESERVE_SHARE
 
     def phase(self, name: str, function: Callable[[], None]) -> None:
         """Run one phase; whatever goes wrong in it is said, and the next one follows."""
@@ -122,7 +122,7 @@ class Stage:
         self.request = handover.read(self.kernel, arguments, environment)
         self.kernel.tell_guardian(f"verb {self.request.verb}")
         self.kernel.tell_guardian(f"deadline {self.until:.0f}")
-        self.console.quiet = self.request.quiet
+        self.console.quiet = self.request.options.quiet
         self.console.say(f"finalstage {__version__}: {self.request.verb}", event="start")
         for problem in self.request.problems:
             self.console.problem(problem)
@@ -155,7 +155,7 @@ class Stage:
         for problem in self.stack.problems:
             self.console.problem(problem)
         self.defuse()
-        self.close_all(self.request.budget * CLOSE_SHARE)
+        self.close_all(self.request.options.budget * CLOSE_SHARE)
 
     def defuse(self) -> None:
         """Let no file system panic at an I/O error, whoever asked it to."""
@@ -209,7 +209,7 @@ class Stage:
             self.closer.run(
                 plan(self.stack),
                 self.close_until,
-                self.request.budget * SETTLE_SHARE,
+                self.request.options.budget * SETTLE_SHARE,
                 self.heard_settle,
                 layers.settle,
                 stubborn=True,
@@ -227,7 +227,7 @@ class Stage:
                 self.kernel, self.kernel.now(), self.kernel.now() + KILL_SECONDS, self.console.say
             )
             self.stack = self.look()
-            self.close_all(self.request.budget * SETTLE_SHARE)
+            self.close_all(self.request.options.budget * SETTLE_SHARE)
             self.settle()
 
     def hung(self) -> set[str]:
@@ -261,7 +261,7 @@ class Stage:
             return
         self.sealed = seal(self.kernel, self.stack, self.hung(), self.until, self.console.problem)
         self.stack = self.look()
-        self.close_all(self.request.budget * SETTLE_SHARE)
+        self.close_all(self.request.options.budget * SETTLE_SHARE)
         if not any(sealed.error for sealed in self.sealed):
             self.kernel.tell_guardian("sealed")
 
@@ -309,9 +309,20 @@ class Stage:
         """Call reboot(2), and where that does not help, ever cruder ways."""
         if not self.sealed and not self.hung():  # sync waits for ever for a device that hangs
             bounded(self.kernel, "sync", self.kernel.sync, SYNC_SECONDS, self.until)
-        for command in FALLBACKS[self.request.verb]:
+        verb = self.verb_in_the_end()
+        for command in FALLBACKS[verb]:
             self.reboot(command)
-        self.kernel.write("/proc/sysrq-trigger", SYSRQ[self.request.verb])
+        self.kernel.write("/proc/sysrq-trigger", SYSRQ[verb])
+
+    def verb_in_the_end(self) -> str:
+        """Return how to go down: RAM that loses power forgets, and a reboot keeps it."""
+        verb = self.request.verb
+        key_left = any(sealed.error for sealed in self.sealed)
+        if key_left and verb in ("reboot", "kexec") and self.request.options.key_left != "go-on":
+            self.console.problem(f"powering off in place of {verb}, since a key may remain")
+            self.kernel.tell_guardian("verb poweroff")
+            return "poweroff"
+        return verb
 
     def reboot(self, command: str) -> None:
         """Call reboot(2). Returns only if it failed or hangs."""

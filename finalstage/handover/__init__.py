@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from finalstage.handover import systemd
+from finalstage.handover.options import Options
+from finalstage.handover.options import read as read_options
 from finalstage.value import Value
 from finalstage.world import text
 
@@ -12,13 +14,8 @@ if TYPE_CHECKING:
 
     from finalstage.kernel import Kernel
 
-DEFAULT_BUDGET = 90.0
-"""Seconds from exec to down when nobody says otherwise."""
-
 PATIENCE = 5.0
 """Seconds that processes may take to end by themselves."""
-
-SHORTEST_BUDGET = 10.0
 
 VERBS = {
     "poweroff": "poweroff",
@@ -29,20 +26,21 @@ VERBS = {
 }
 """What can be asked for, and what it means. ``exit`` is for containers, which end either way."""
 
+PREFIX = "finalstage."
+
 REBOOT_PARAMETER = ("/run/systemd/reboot-param", "/oldroot/run/systemd/reboot-param")
 
 
 class Request(Value):
     """What was asked for. `problems` are the parts that made no sense, to be said aloud.
 
-    `budget` is the seconds that all of it may take, `patience` those for processes to end.
+    `patience` is how many seconds processes may take to end.
     """
 
     verb: str
     argument: str = ""
-    budget: float = DEFAULT_BUDGET
+    options: Options = Options()
     patience: float = PATIENCE
-    quiet: bool = False
     as_pid1: bool = False
     problems: tuple[str, ...] = ()
 
@@ -51,29 +49,17 @@ def read(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) -
     """Return the request. Never raises: whatever makes no sense becomes the safest default."""
     words = systemd.parse(arguments)
     problems = list(words.problems)
-    options = _command_line(kernel, problems)
+    options = read_options(Options(quiet=words.quiet), _command_line(kernel, problems), problems)
+    options = read_options(options, words.settings, problems)
     verb = _verb(kernel, words.verb, problems)
     return Request(
         verb=verb,
         argument=_reboot_parameter(kernel, problems) if verb == "reboot" else "",
-        budget=max(words.budget or _budget(options, problems), SHORTEST_BUDGET),
+        options=options,
         patience=min(words.timeout or PATIENCE, PATIENCE),
-        quiet=words.quiet or "finalstage.quiet" in options,
         as_pid1=environment.get("FINALSTAGE_PID1") == "yes",
         problems=tuple(problems),
     )
-
-
-def _budget(options: list[str], problems: list[str]) -> float:
-    """Return what ``finalstage.timeout=`` on the kernel's command line says."""
-    for option in options:
-        name, _, value = option.partition("=")
-        if name == "finalstage.timeout":
-            seconds = systemd.time_span(value)
-            if seconds:
-                return seconds
-            problems.append(f"ignoring {option} on the kernel's command line: not a time span")
-    return DEFAULT_BUDGET
 
 
 def _verb(kernel: Kernel, word: str, problems: list[str]) -> str:
@@ -96,11 +82,13 @@ def _kexec_loaded(kernel: Kernel) -> bool:
 
 
 def _command_line(kernel: Kernel, problems: list[str]) -> list[str]:
+    """Return the settings on the kernel's command line, without the prefix."""
     try:
-        return text(kernel, "/proc/cmdline").split()
+        words = text(kernel, "/proc/cmdline").split()
     except OSError as error:
         problems.append(f"cannot read the kernel's command line: {error.strerror}")
         return []
+    return [word[len(PREFIX) :] for word in words if word.startswith(PREFIX)]
 
 
 def _reboot_parameter(kernel: Kernel, problems: list[str]) -> str:

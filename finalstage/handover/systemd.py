@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from finalstage.value import Value
 
-WITH_VALUE = frozenset(("--log-level", "--log-target", "--timeout", "--budget", "--exit-code"))
+WITH_VALUE = frozenset(("--log-level", "--log-target", "--timeout", "--exit-code"))
 """Options whose value may stand in an argument of its own."""
 
 IGNORED = frozenset(("--log-target", "--log-color", "--log-location", "--log-time", "--exit-code"))
@@ -23,23 +23,20 @@ UNITS = {
 
 
 class Words(Value):
-    """The arguments, sorted. Times are in seconds, 0 where none was given.
-
-    `timeout` is systemd's: how long processes may take to end. `budget` is our own: how long all
-    of it may take.
-    """
+    """The arguments, sorted. `timeout` is how long processes may take to end, in seconds, 0 where
+    none was given. `settings` are options of our own, without the dashes."""
 
     verb: str = ""
     timeout: float = 0.0
-    budget: float = 0.0
     quiet: bool = False
+    settings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
 def parse(arguments: list[str]) -> Words:
     """Sort the arguments; what is not understood is named in `problems` and ignored."""
-    verb, quiet = "", False
-    times = {"--timeout": 0.0, "--budget": 0.0}
+    verb, timeout, quiet = "", 0.0, False
+    settings: list[str] = []
     problems: list[str] = []
     todo = list(arguments)
     while todo:
@@ -52,21 +49,19 @@ def parse(arguments: list[str]) -> Words:
         name, equals, value = word.partition("=")
         if not equals and name in WITH_VALUE and todo:
             value = todo.pop(0)
-        if name in times:
-            times[name] = time_span(value)
-            if not times[name]:
-                problems.append(f"ignoring {name}={value}: not a time span")
+        if name == "--timeout":
+            timeout = time_span(value)
+            if not timeout:
+                problems.append(f"ignoring --timeout={value}: not a time span")
         elif name == "--log-level":
             quiet = value in QUIET_LEVELS
-        elif name == "--quiet":
-            quiet = True
         elif name not in IGNORED:
-            problems.append(f"ignoring the unknown option {word!r}")
+            settings.append(word.lstrip("-"))
     return Words(
         verb=verb,
-        timeout=times["--timeout"],
-        budget=times["--budget"],
+        timeout=timeout,
         quiet=quiet,
+        settings=tuple(settings),
         problems=tuple(problems),
     )
 

@@ -129,6 +129,15 @@ def test_key_that_cannot_be_wiped_is_said_in_capitals() -> None:
     assert kernel.down == "poweroff"
 
 
+def test_power_off_in_place_of_reboot_where_a_key_may_remain() -> None:
+    for arguments, down in (
+        (["reboot"], "reboot"),
+        (["reboot", "--key-left=poweroff"], "poweroff"),
+    ):
+        assert shut_down(hung("vda"), *arguments).down == down
+    assert shut_down(main_stack(), "reboot", "--key-left=poweroff").down == "reboot"
+
+
 def test_an_error_table_takes_the_key_where_no_message_reaches_it() -> None:
     machine = main_stack()
     machine.mounts[4].busy = True
@@ -302,7 +311,7 @@ def test_quiet_says_only_problems() -> None:
 def test_unknown_words_are_said_and_ignored() -> None:
     said = "".join(shut_down(main_stack(), "explode", "--frobnicate").said)
     assert "'explode' is not a verb" in said
-    assert "ignoring the unknown option '--frobnicate'" in said
+    assert "ignoring the option 'frobnicate': there is no such option" in said
 
 
 def test_failing_reboot_falls_back() -> None:

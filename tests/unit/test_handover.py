@@ -4,6 +4,7 @@ import pytest
 
 from finalstage import handover
 from finalstage.handover import systemd
+from finalstage.handover.options import SHORTEST_BUDGET, Options
 from tests.sim.kernel import SimKernel
 from tests.sim.machine import Machine
 
@@ -18,7 +19,7 @@ def test_as_systemd_252_calls() -> None:
         "reboot", "--timeout=90000000us", "--log-level", "6", "--log-target", "console",
         "--log-color", "--log-location=0", "--log-time",
     )  # fmt: skip
-    assert (request.verb, request.quiet, request.problems) == ("reboot", False, ())
+    assert (request.verb, request.options.quiet, request.problems) == ("reboot", False, ())
 
 
 @pytest.mark.parametrize(
@@ -35,23 +36,45 @@ def test_time_span(text: str, seconds: float) -> None:
 
 def test_systemds_timeout_is_for_processes_not_for_us() -> None:
     request = read("poweroff", "--timeout=2s")
-    assert (request.patience, request.budget) == (2, handover.DEFAULT_BUDGET)
+    assert (request.patience, request.options.budget) == (2, Options().budget)
     assert read("poweroff", "--timeout=10min").patience == handover.PATIENCE
 
 
 def test_budget_by_option_and_by_command_line() -> None:
-    assert read("poweroff", "--budget=40s", command_line="finalstage.timeout=50").budget == 40
-    assert read("poweroff", command_line="ro finalstage.timeout=1min quiet").budget == 60
-    assert read("poweroff", "--budget=1s").budget == handover.SHORTEST_BUDGET
+    by_both = read("poweroff", "--budget=40s", command_line="finalstage.timeout=50")
+    assert by_both.options.budget == 40
+    by_line = read("poweroff", command_line="ro finalstage.timeout=1min quiet")
+    assert by_line.options.budget == 60
+    assert read("poweroff", "--budget=1s").options.budget == SHORTEST_BUDGET
 
 
-def test_nonsense_is_named_and_the_default_taken() -> None:
-    request = read("poweroff", "--budget=soon", command_line="finalstage.timeout=never")
-    assert request.budget == handover.DEFAULT_BUDGET
-    assert request.problems == (
-        "ignoring --budget=soon: not a time span",
-        "ignoring finalstage.timeout=never on the kernel's command line: not a time span",
+def test_other_options() -> None:
+    options = read(
+        "reboot", "--key-left=poweroff", "--keyfiles=/run/c",
+        command_line="finalstage.scrub=never finalstage.keyfiles=/run/a:/run/b",
+    ).options  # fmt: skip
+    assert options == Options(
+        scrub="never", key_left="poweroff", keyfiles=("/run/a", "/run/b", "/run/c")
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ("budget=soon", "not a time span"),
+        ("scrub=maybe", "it may be auto, always, never"),
+        ("quiet=yes", "it takes no value"),
+        ("keyfiles=key", "it takes absolute paths, with : between them"),
+        ("frobnicate", "there is no such option"),
+    ],
+)
+def test_nonsense_is_named_and_the_default_taken(setting: str, remedy: str) -> None:
+    for request in (
+        read("halt", f"--{setting}"),
+        read("halt", command_line=f"finalstage.{setting}"),
+    ):
+        assert request.options == Options()
+        assert request.problems == (f"ignoring the option {setting!r}: {remedy}",)
 
 
 @pytest.mark.parametrize("arguments", [[], ["explode"]])
@@ -71,11 +94,11 @@ def test_second_word_is_named() -> None:
 
 @pytest.mark.parametrize(("level", "quiet"), [("3", True), ("warning", True), ("6", False)])
 def test_log_level(level: str, quiet: bool) -> None:
-    assert read("halt", f"--log-level={level}").quiet is quiet
+    assert read("halt", f"--log-level={level}").options.quiet is quiet
 
 
 def test_quiet_by_command_line() -> None:
-    assert read("halt", command_line="finalstage.quiet").quiet
+    assert read("halt", command_line="finalstage.quiet").options.quiet
 
 
 def test_reboot_parameter_only_on_reboot() -> None:
