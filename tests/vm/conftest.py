@@ -1,0 +1,37 @@
+"""Rows as a fixture, and the table of what they found at the end of a session."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.vm import rows
+from tests.vm.rows import Outcome, Row
+from tests.vm.table import PROPERTY, pytest_terminal_summary
+
+__all__ = ["Happen", "happen", "pytest_terminal_summary"]
+
+Happen = Callable[[Row], Outcome]
+
+
+@pytest.fixture
+def happen(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Iterator[Happen]:
+    """Lets a row happen, notes its result for the table, and clears up if the test passes."""
+    outcomes: list[Outcome] = []
+
+    def run(row: Row) -> Outcome:
+        request.node.add_report_section("call", "row", f"all it left lies in {row.folder}")
+        outcome = rows.perform(row)
+        outcomes.append(outcome)
+        record_property(PROPERTY, json.dumps(outcome.summary()))
+        return outcome
+
+    failed_before = request.session.testsfailed
+    yield run
+    if request.session.testsfailed == failed_before:
+        for outcome in outcomes:
+            rows.clear(outcome)

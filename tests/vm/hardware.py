@@ -1,0 +1,85 @@
+"""What a machine is made of, and how QEMU is told."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+QEMU = "qemu-system-x86_64"
+MIB = 1 << 20
+TRAY_SIZE = 128 * MIB
+# Without -erms and -fsrm, pages that once held code take seconds to clear under emulation.
+PROCESSOR = "max,-erms,-fsrm"
+COMMAND_LINE = "console=ttyS0,115200 norandmaps panic=-1 loglevel=5 sysrq_always_enabled"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk of the guest: /dev/disk/NAME there. `size` is in MiB, `bus` virtio, nvme or scsi."""
+
+    name: str
+    size: int = 384
+    bus: str = "virtio"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a machine is made of. `devices` are further arguments for QEMU."""
+
+    disks: tuple[Disk, ...]
+    processors: int = 2
+    memory: int = 512
+    processor: str = PROCESSOR
+    command_line: str = ""
+    devices: tuple[str, ...] = ()
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether QEMU can save such a machine: its NVMe controller is "non-migratable" (7.2)."""
+        return all(disk.bus != "nvme" for disk in self.disks)
+
+
+@cache
+def qemu_version() -> str:
+    """QEMU's own words about its version; a saved state belongs to one version."""
+    return subprocess.run(
+        (QEMU, "--version"), check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.splitlines()[0]
+
+
+def arguments(
+    of: Hardware, images: Mapping[str, Path], tray: Path, read_only: bool
+) -> Iterator[str]:
+    """QEMU's arguments for the machine itself; its RAM is an object `ram` yet to be given.
+
+    `images` gives the raw image of each disk by its name.
+    """
+    yield from ("-nodefaults", "-no-user-config", "-display", "none", "-device", "pvpanic")
+    yield from ("-machine", "pc,memory-backend=ram", "-accel", "tcg,thread=multi")
+    yield from ("-cpu", of.processor, "-smp", str(of.processors), "-m", str(of.memory))
+    yield from ("-action", "reboot=shutdown,shutdown=pause,panic=pause")
+    yield from _disk(Disk("tray"), tray, read_only=True)
+    if any(disk.bus == "scsi" for disk in of.disks):
+        yield from ("-device", "virtio-scsi-pci")
+    for disk in of.disks:
+        yield from _disk(disk, images[disk.name], read_only=read_only)
+    yield from of.devices
+
+
+def _disk(disk: Disk, image: Path, *, read_only: bool) -> Iterator[str]:
+    """Arguments for one disk, with a throttle group `throttle-NAME` by which it can be frozen.
+
+    Flushes end in QEMU: only the guest goes down, never this machine.
+    """
+    of_file = f"driver=raw,file.driver=file,file.filename={image},file.locking=off"
+    access = f"cache.no-flush=on,discard=unmap,read-only={'on' if read_only else 'off'}"
+    yield from ("-blockdev", f"node-name=image-{disk.name},{of_file},{access}")
+    group = f"throttle-{disk.name}"
+    yield from ("-object", f"throttle-group,id={group}")
+    throttle = f"driver=throttle,throttle-group={group},file=image-{disk.name}"
+    yield from ("-blockdev", f"node-name={disk.name},{throttle},{access}")
+    device = {"virtio": "virtio-blk-pci", "nvme": "nvme", "scsi": "scsi-hd"}[disk.bus]
+    yield from ("-device", f"{device},id=disk-{disk.name},drive={disk.name},serial={disk.name}")

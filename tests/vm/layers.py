@@ -1,0 +1,339 @@
+"""The layers that stacks are made of: how the guest builds each, and how it judges each later.
+
+A layer names what it lies on by its path below /dev: `disk/a`, `md0`, `mapper/crypt`, `vg/root`.
+To build is shell text that ends with the layer open. To judge is shell text that first prints
+facts, by `fact LAYER KEY VALUE`, and then opens the layer read-only, by `opens LAYER COMMAND…`,
+so that the layers above can be judged. `clean` are the facts of a layer that was closed as it
+should be. A new kind of layer is one more class like these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+PASSPHRASE = "correct horse battery staple"
+# Where the guest mounts what is to become its root, or, in the second boot, what was its root.
+ROOT = "/sysroot"
+NONE: Mapping[str, str] = {}
+
+
+class Layer(Protocol):
+    """One layer of a stack. `below` are the paths it lies on, `modules` what it needs loaded."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def below(self) -> tuple[str, ...]: ...
+    @property
+    def modules(self) -> tuple[str, ...]: ...
+    @property
+    def clean(self) -> Mapping[str, str]: ...
+    def build(self) -> str: ...
+    def judge(self) -> str: ...
+
+
+def devices(below: tuple[str, ...]) -> str:
+    """The device nodes of what a layer lies on, as words for the shell."""
+    return " ".join(f"/dev/{each}" for each in below)
+
+
+@dataclass(frozen=True)
+class Raid:
+    """An md array with metadata 1.2 on its members."""
+
+    name: str
+    below: tuple[str, ...]
+    level: int = 1
+
+    @property
+    def title(self) -> str:
+        return f"RAID{self.level} {self.name}"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return ("raid456" if self.level in (4, 5, 6) else f"raid{self.level}",)
+
+    @property
+    def clean(self) -> Mapping[str, str]:
+        return {"clean-members": str(len(self.below)), "event-counts": "1", "opens": "yes"}
+
+    def build(self) -> str:
+        return (
+            f"mdadm --create /dev/{self.name} --quiet --run --level={self.level} --metadata=1.2"
+            f" --bitmap=none --assume-clean --raid-devices={len(self.below)} {devices(self.below)}"
+        )
+
+    def judge(self) -> str:
+        """Ask each member's superblock for its state, and whether all count the same events."""
+        return f"""
+            mdadm --examine {devices(self.below)} >/tmp/{self.name} 2>&1
+            cat /tmp/{self.name}
+            fact {self.name} clean-members "$(grep -c 'State : clean' /tmp/{self.name})"
+            fact {self.name} event-counts "$(grep 'Events :' /tmp/{self.name} | sort -u | wc -l)"
+            opens {self.name} mdadm --assemble --readonly /dev/{self.name} {devices(self.below)}"""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A dm device that maps another one as it is: what can be suspended below a stack."""
+
+    name: str
+    lower: str
+
+    modules: ClassVar[tuple[str, ...]] = ()
+    clean: ClassVar[Mapping[str, str]] = {"opens": "yes"}
+
+    @property
+    def title(self) -> str:
+        return f"linear {self.name}"
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        return (self.lower,)
+
+    def build(self) -> str:
+        return self._create("")
+
+    def judge(self) -> str:
+        return f"opens {self.name} eval '{self._create('--readonly')}'"
+
+    def _create(self, option: str) -> str:
+        device = f"/dev/{self.lower}"
+        return (
+            f'echo "0 $(blockdev --getsz {device}) linear {device} 0" |'
+            f" dmsetup create {option} {self.name}"
+        )
+
+
+def _key(name: str) -> bytes:
+    """A volume key, 64 bytes. The host knows it; no guest ever gets it but as a key."""
+    return hashlib.shake_256(f"volume key of {name}".encode()).digest(64)
+
+
+@dataclass(frozen=True)
+class Luks:
+    """A LUKS device, aes-xts-plain64. The host has made its header; the guest copies it."""
+
+    name: str
+    lower: str
+    version: int = 2
+    # Of cryptsetup open.
+    options: str = ""
+
+    modules: ClassVar[tuple[str, ...]] = ()
+    clean: ClassVar[Mapping[str, str]] = {"opens": "yes"}
+
+    @property
+    def title(self) -> str:
+        return f"LUKS{self.version} {self.name}"
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        return (self.lower,)
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        return (_key(self.name),)
+
+    def build(self) -> str:
+        header = f"dd if=/run/tray/{self.name}.header of=/dev/{self.lower} bs=64k conv=fsync"
+        return f"{header} status=none\n{self._open(self.options)}"
+
+    def judge(self) -> str:
+        return f"opens {self.name} eval '{self._open('--readonly')}'"
+
+    def _open(self, option: str) -> str:
+        return (
+            f'printf %s "{PASSPHRASE}" |'
+            f" cryptsetup open {option} --key-file - /dev/{self.lower} {self.name}"
+        )
+
+
+@dataclass(frozen=True)
+class Crypt:
+    """A dm-crypt device without a header, its `mib` MiB in segments, each with a key of its own.
+
+    The guest reads the keys as text, which no search for keys finds: only dm-crypt makes keys of
+    it. With `inactive` it is only loaded, into the device `name` that is already there.
+    """
+
+    name: str
+    lower: str
+    mib: int
+    segments: int = 2
+    inactive: bool = False
+
+    modules: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def title(self) -> str:
+        return f"dm-crypt {self.name}, {'inactive' if self.inactive else f'{self.segments} keys'}"
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        return (self.lower,)
+
+    @property
+    def clean(self) -> Mapping[str, str]:
+        return NONE if self.inactive else {"opens": "yes"}
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        return tuple(_key(f"segment {number} of {self.name}") for number in range(self.segments))
+
+    @property
+    def table(self) -> bytes:
+        """What the guest gives to dmsetup."""
+        length = self.mib * 2048 // self.segments
+        lines = []
+        for number, key in enumerate(self.keys):
+            at = number * length
+            words = f"crypt aes-xts-plain64 {key.hex()} {at} /dev/{self.lower} {at}"
+            lines.append(f"{at} {length} {words}\n")
+        return "".join(lines).encode()
+
+    def build(self) -> str:
+        return f"dmsetup {'load' if self.inactive else 'create'} {self.name} {self._table}"
+
+    def judge(self) -> str:
+        if self.inactive:
+            return ""
+        return f"opens {self.name} dmsetup create --readonly {self.name} {self._table}"
+
+    @property
+    def _table(self) -> str:
+        return f"/run/tray/{self.name}.table"
+
+
+@dataclass(frozen=True)
+class Lvm:
+    """A volume group. `volumes` are the arguments for lvcreate, by the name of the volume."""
+
+    name: str
+    below: tuple[str, ...]
+    volumes: tuple[tuple[str, str], ...]
+    modules: tuple[str, ...] = ()
+
+    clean: ClassVar[Mapping[str, str]] = {"opens": "yes", "missing": "0"}
+
+    @property
+    def title(self) -> str:
+        return f"LVM {self.name}: {', '.join(name for name, _ in self.volumes)}"
+
+    def build(self) -> str:
+        physical = devices(self.below)
+        lines = [f"pvcreate -qq -ff -y {physical}", f"vgcreate -qq {self.name} {physical}"]
+        for name, arguments in self.volumes:
+            lines.append(f"lvcreate -qq -y -Wn -Zn -n {name} {arguments} {self.name}")
+        return "\n".join(lines)
+
+    def judge(self) -> str:
+        config = f'activation {{ read_only_volume_list = [ "{self.name}" ] }}'
+        return f"""
+            fact {self.name} missing "$(vgs --noheadings -o vg_missing_pv_count {self.name})"
+            opens {self.name} vgchange -qq -ay --config '{config}' {self.name}"""
+
+
+@dataclass(frozen=True)
+class Ext4:
+    """An ext4 file system, mounted at `at` (an absolute path in the guest's own root)."""
+
+    lower: str
+    at: str
+
+    modules: ClassVar[tuple[str, ...]] = ()
+    clean: ClassVar[Mapping[str, str]] = {
+        "state": "clean",
+        "needs_recovery": "0",
+        "fsck": "0",
+        "opens": "yes",
+    }
+
+    @property
+    def name(self) -> str:
+        return f"ext4:{self.at}"
+
+    @property
+    def title(self) -> str:
+        return f"ext4 {self.at}"
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        return (self.lower,)
+
+    def build(self) -> str:
+        return f"""
+            mkfs.ext4 -q -E lazy_itable_init=0,nodiscard /dev/{self.lower}
+            mkdir -p {ROOT}{self.at}
+            mount -t ext4 /dev/{self.lower} {ROOT}{self.at}"""
+
+    def judge(self) -> str:
+        return f"""
+            dumpe2fs -h /dev/{self.lower} >/tmp/header 2>&1
+            grep -E '^Filesystem (features|state):' /tmp/header
+            fact {self.name} state "$(sed -n 's/^Filesystem state: *//p' /tmp/header)"
+            fact {self.name} needs_recovery "$(grep -c '^Filesystem feat.*needs_rec' /tmp/header)"
+            e2fsck -fn /dev/{self.lower} && status=0 || status=$?
+            fact {self.name} fsck "$status"
+            mkdir -p {ROOT}
+            opens {self.name} mount -t ext4 -o ro $(replayed /dev/{self.lower}) {ROOT}{self.at}"""
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A swap area in use. What was in it is of no worth to a second boot."""
+
+    lower: str
+
+    modules: ClassVar[tuple[str, ...]] = ()
+    clean: ClassVar[Mapping[str, str]] = NONE
+
+    @property
+    def name(self) -> str:
+        return f"swap:{self.lower}"
+
+    @property
+    def title(self) -> str:
+        return "swap"
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        return (self.lower,)
+
+    def build(self) -> str:
+        return f"mkswap /dev/{self.lower} >/dev/null\nswapon /dev/{self.lower}"
+
+    def judge(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A bind mount of one folder of the guest on another."""
+
+    source: str
+    at: str
+
+    modules: ClassVar[tuple[str, ...]] = ()
+    clean: ClassVar[Mapping[str, str]] = NONE
+    below: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def name(self) -> str:
+        return f"bind:{self.at}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.source} bound to {self.at}"
+
+    def build(self) -> str:
+        places = f"{ROOT}{self.source} {ROOT}{self.at}"
+        return f"mkdir -p {places}\nmount -o bind {places}"
+
+    def judge(self) -> str:
+        return ""

@@ -1,0 +1,233 @@
+"""A row: a stack, how and when it is handed over, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tests.vm import content, states
+from tests.vm.cache import FAILURES, PROJECT
+from tests.vm.content import File
+from tests.vm.expected import MAY_REMAIN, Expected
+from tests.vm.faults import Fault
+from tests.vm.guest import guest
+from tests.vm.hardware import MIB
+from tests.vm.judge import Verdict, judge, judges
+from tests.vm.machine import End, Machine, State
+from tests.vm.ram import Copies, patterns, search
+from tests.vm.stacks import Stack
+from tests.vm.tools import tool
+
+FINALSTAGE = "finalstage"
+ORACLE = "oracle"
+# How PID 1 goes down: what it becomes. REMOUNT is what many machines do without finalstage.
+DIRECT = "exec /run/initramfs/shutdown {verb}"
+DIRECT_AS_INIT = "exec -a init /run/initramfs/shutdown {verb}"
+REMOUNT = "exec sh -c 'mount -o remount,ro /; {verb} -f'"
+# systemd waits for its timeout, by default 90 seconds, before it kills what ignores TERM.
+RETURN = (
+    "exec $(ls -d /lib/systemd/systemd-shutdown /usr/lib/systemd/systemd-shutdown 2>/dev/null)"
+    " {verb} --timeout=90s --log-level=6 --log-target=console"
+)
+RETURN_SOON = RETURN.replace("90s", "2s")
+# Shell text for `before`.
+NO_PROC = "umount -l /proc"
+NO_SYS = "umount -l /sys"
+STUBBORN = "(trap '' TERM HUP INT; exec 7>/data/held; while :; do sleep 60; done) &"
+
+DIRTY = (File("/data/new", 100_000), File("/data/new-secret", MIB, secret=True))
+DIRTY_64M = (*DIRTY, File("/data/large", 64 * MIB))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One machine going down.
+
+    It should end by `ends_by`, or else by `verb`: poweroff, reboot or halt.
+
+    `files` are written and not synced, then `before`, shell text, is run. Then PID 1 becomes
+    `path`, which hands over to `to`: finalstage's tree, or the oracle's, a shell script that knows
+    all stacks by heart. `faults` come from outside meanwhile.
+
+    `tools` are programs of ours (tools/NAME.c), /run/NAME there. RAM is searched for `keys` as for
+    the stack's own keys. `expected` says what need not be left as after a clean close.
+    """
+
+    name: str
+    stack: Stack
+    path: str = DIRECT
+    verb: str = "poweroff"
+    ends_by: str = ""
+    before: tuple[str, ...] = ()
+    files: tuple[File, ...] = DIRTY
+    faults: tuple[Fault, ...] = ()
+    to: str = FINALSTAGE
+    deadline: float = 120
+    tools: tuple[str, ...] = ()
+    keys: tuple[bytes, ...] = ()
+    expected: Expected = Expected()
+
+    @property
+    def folder(self) -> Path:
+        """Where all that comes out of it lies."""
+        return FAILURES / self.slug
+
+    @property
+    def expected_end(self) -> str:
+        return self.ends_by or self.verb
+
+    @property
+    def tree(self) -> Path:
+        return guest().oracle if self.to == ORACLE else PROJECT / "dist" / "tree"
+
+    @property
+    def slug(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row. `seconds` is the time from the hand-over to the end."""
+
+    row: Row
+    end: End
+    copies: Copies
+    verdict: Verdict
+    total_seconds: float
+    console: str
+
+    @cached_property
+    def unclean(self) -> list[str]:
+        """What is not clean and should be; each line begins with the name of a layer."""
+        allowed = self.row.expected.unclean
+        return [line for line in self.verdict.unclean if line.split()[0] not in allowed]
+
+    @cached_property
+    def damaged(self) -> list[str]:
+        """Files that are not what they should be; each line begins with the path."""
+        allowed = self.row.expected.lost
+        return [line for line in self.verdict.damaged if line.split()[0] not in allowed]
+
+    @cached_property
+    def problems(self) -> list[str]:
+        """Everything that is not as it should be, a line each; none for a clean close."""
+        expected = self.row.expected
+        found = []
+        if self.end.kind != self.row.expected_end:
+            found.append(f"the machine ended by {self.end.kind}, not {self.row.expected_end}")
+        if self.copies.of_keys and not expected.keys_remain:
+            found.append(f"copies of the key are left in RAM: {self.copies}")
+        if expected.keys_remain != (MAY_REMAIN in self.console):
+            found.append(f"it was {'not ' if expected.keys_remain else ''}said that a key may remain")
+        found += [f"{words!r} was not said" for words in expected.says if words not in self.console]
+        return found + self.unclean + self.damaged
+
+    def summary(self) -> dict[str, str]:
+        """The row of the table that is printed at the end of a test session."""
+        return {
+            "row": self.row.name,
+            "end": self.end.kind,
+            "disks": _state(self.verdict.unclean, self.unclean, "clean", "unclean"),
+            "files": _state(self.verdict.damaged, self.damaged, "intact", "damaged"),
+            "keys": f"{self.copies.of_keys}{', said' if MAY_REMAIN in self.console else ''}",
+            "plaintext": str(self.copies.plaintext),
+            "seconds": f"{self.end.seconds:.2f}",
+            "row seconds": f"{self.total_seconds:.1f}",
+        }
+
+
+def _state(all_bad: list[str], unexpected: list[str], good: str, bad: str) -> str:
+    if unexpected:
+        return f"{len(unexpected)} {bad}"
+    return f"others {good}" if all_bad else good
+
+
+def perform(row: Row, on_console: Callable[[bytes], None] | None = None) -> Outcome:
+    """Let `row` happen. Everything that came out of it lies in its folder then."""
+    if not (row.tree / "shutdown").exists():
+        raise FileNotFoundError(f"{row.tree} is missing: run make dist")
+    state = states.built(row.stack) if row.stack.hardware.can_be_saved else None
+    states.base(judges(row.stack.hardware))
+    folder = row.folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    outcome = asyncio.run(_perform(row, state, folder, on_console))
+    (folder / "judge.txt").write_text(outcome.verdict.text)
+    (folder / "ram.json").write_text(json.dumps(dataclasses.asdict(outcome.copies), indent=2))
+    (folder / "problems.txt").write_text("".join(f"{line}\n" for line in outcome.problems))
+    return outcome
+
+
+async def _perform(
+    row: Row, state: State | None, folder: Path, on_console: Callable[[bytes], None] | None
+) -> Outcome:
+    start = time.monotonic()
+    stack, hardware = row.stack, row.stack.hardware
+    tray, log = folder / "tray.raw", folder / "console.log"
+    tools = {name: tool(name) for name in row.tools}
+    if state:
+        images = states.images(State(folder), hardware)
+        for name, image in states.images(state, hardware).items():
+            subprocess.run(("cp", "--sparse=always", image, images[name]), check=True)
+        blobs = states.tables(stack) | tools
+        content.fill_tray(tray, {"tree": row.tree}, blobs, row.files)
+        machine = Machine(hardware, images, tray, state=state, log=log, on_console=on_console)
+    else:
+        images = states.blank(hardware, folder)
+        folders, blobs = states.ingredients(stack)
+        folders["tree"] = row.tree
+        content.fill_tray(tray, folders, blobs | tools, (*stack.files, *row.files))
+        boot, ram = (guest().kernel, guest().initrd), folder / "ram"
+        machine = Machine(
+            hardware, images, tray, boot=boot, ram=ram, log=log, on_console=on_console
+        )
+    async with machine:
+        if not state:
+            await machine.ready()
+            await states.raise_root(machine, stack)
+        await machine.run(f"{states.UNPACK}\n{_STAGE}")
+        await machine.run("\n".join(file.write("") for file in row.files))
+        await machine.run("".join(f"cp /run/tray/{each} /run; chmod 755 /run/{each}\n" for each in tools))
+        await machine.run("rm -r /run/tray")
+        await machine.run("\n".join(row.before))
+        for fault in row.faults:
+            if not fault.after:
+                await fault.strike(machine)
+        async with asyncio.TaskGroup() as group:
+            waiting = [group.create_task(_strike(machine, fault)) for fault in row.faults]
+            await machine.become(row.path.format(verb=row.verb))
+            end = await machine.end(row.deadline)
+            for task in waiting:
+                task.cancel()
+        copies = search(machine.memory(), patterns([*stack.keys, *row.keys], content.PLAINTEXT))
+    files = (*stack.files, *row.files)
+    verdict = await judge(stack, images, tray, files, folder / "judge-console.log")
+    said = machine.console.decode(errors="replace")
+    return Outcome(row, end, copies, verdict, time.monotonic() - start, said)
+
+
+async def _strike(machine: Machine, fault: Fault) -> None:
+    if fault.after:
+        await machine.seen(fault.after)
+        await fault.strike(machine)
+
+
+# A tmpfs of its own, since /run may be noexec; the tree of a real machine is staged the same way.
+_STAGE = """
+mkdir -p /run/initramfs
+mount -t tmpfs -o mode=755 finalstage /run/initramfs
+cp -a /run/tray/tree/. /run/initramfs/"""
+
+
+def clear(outcome: Outcome) -> None:
+    """Remove what a row that went as it should has left."""
+    shutil.rmtree(outcome.row.folder)

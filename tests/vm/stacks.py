@@ -1,0 +1,93 @@
+"""The stacks that machines go down with, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tests.vm.content import File
+from tests.vm.hardware import MIB, PROCESSOR, Disk, Hardware
+from tests.vm.layers import Bind, Crypt, Ext4, Layer, Luks, Lvm, Raid, Swap
+
+ONE = (Disk("a"),)
+TWO = (Disk("a"), Disk("b"))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A machine's storage: layers from the bottom up, one of them mounted at `/`.
+
+    `files` are written and synced before the state is saved. `root` is the kind of root file
+    system: glibc, newer-glibc, musl or nolibc.
+    """
+
+    name: str
+    hardware: Hardware
+    layers: tuple[Layer, ...]
+    root: str = "glibc"
+    files: tuple[File, ...] = (
+        File("/data/old", 300_000),
+        File("/data/secret", MIB, secret=True),
+    )
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The keys of all its encrypted layers."""
+        keyed = (layer for layer in self.layers if isinstance(layer, Luks | Crypt))
+        return [key for layer in keyed for key in layer.keys]
+
+
+MAIN = Stack(
+    "main",
+    Hardware(TWO),
+    (
+        Raid("md0", ("disk/a", "disk/b")),
+        Luks("crypt", "md0"),
+        Lvm("vg", ("mapper/crypt",), (("root", "-L 280M"),)),
+        Ext4("vg/root", "/"),
+    ),
+)
+MAIN_BUSY = replace(
+    MAIN,
+    name="main, swap and nested mounts",
+    layers=(
+        *MAIN.layers[:2],
+        Lvm("vg", ("mapper/crypt",), (("root", "-L 200M"), ("swap", "-L 32M"), ("srv", "-L 64M"))),
+        Ext4("vg/root", "/"),
+        Swap("vg/swap"),
+        Ext4("vg/srv", "/srv"),
+        Bind("/data", "/srv/data"),
+    ),
+)
+LUKS = Stack("LUKS", Hardware(ONE), (Luks("crypt", "disk/a"), Ext4("mapper/crypt", "/")))
+LVM = Stack(
+    "LVM", Hardware(ONE), (Lvm("vg", ("disk/a",), (("root", "-L 280M"),)), Ext4("vg/root", "/"))
+)
+STRIPED = Stack(
+    "striped LVM",
+    Hardware(TWO),
+    (Lvm("vg", ("disk/a", "disk/b"), (("root", "-L 280M -i 2"),)), Ext4("vg/root", "/")),
+)
+BUSES = Stack(
+    "NVMe and SCSI",
+    Hardware((Disk("a", bus="nvme"), Disk("b", bus="scsi"))),
+    (Raid("md0", ("disk/a", "disk/b")), Luks("crypt", "md0"), Ext4("mapper/crypt", "/")),
+)
+MD = Stack("md", Hardware(TWO), (Raid("md0", ("disk/a", "disk/b")), Ext4("md0", "/")))
+PLAIN = Stack("plain", Hardware(ONE), (Ext4("disk/a", "/"),))
+
+
+def rooted(stack: Stack, kind: str) -> Stack:
+    """The same stack below another kind of root file system."""
+    return replace(stack, name=f"{stack.name}, {kind}", root=kind)
+
+
+def on(stack: Stack, **hardware: Any) -> Stack:
+    """The same stack on a machine that differs in the given fields of its hardware."""
+    changes = ", ".join(f"{name} {value}" for name, value in hardware.items())
+    return replace(
+        stack, name=f"{stack.name}, {changes}", hardware=replace(stack.hardware, **hardware)
+    )
+
+
+WITHOUT_AES = on(MAIN, processor=f"{PROCESSOR},-aes")

@@ -1,0 +1,142 @@
+"""Saved machines: one that has booted, and ones whose root lies on a stack."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.vm import content
+from tests.vm.cache import digest, once
+from tests.vm.guest import guest
+from tests.vm.hardware import MIB, Hardware, qemu_version
+from tests.vm.layers import PASSPHRASE, ROOT, Crypt, Luks
+from tests.vm.machine import Machine, State
+from tests.vm.stacks import Stack
+
+_HERE = Path(__file__).resolve().parent
+
+
+def base(hardware: Hardware) -> State:
+    """A machine that has booted, waits for orders, and has not looked at its disks yet."""
+    parts = guest()
+    code = (_HERE / "hardware.py", _HERE / "machine.py")
+    key = digest(parts.version, qemu_version(), hardware, *code)
+
+    async def build(folder: Path) -> None:
+        state, tray = State(folder), folder / "tray.raw"
+        content.fill_tray(tray)
+        boot = (parts.kernel, parts.initrd)
+        images = blank(hardware, folder)
+        async with Machine(hardware, images, tray, boot=boot, ram=state.ram) as machine:
+            await machine.ready()
+            await machine.save(state)
+
+    return State(once(f"base-{key}", lambda folder: asyncio.run(build(folder))))
+
+
+def built(stack: Stack) -> State:
+    """A machine whose root lies on `stack` and whose PID 1, a shell on that root, waits."""
+    start = base(stack.hardware)
+    steps = [layer.build() for layer in stack.layers]
+    key = digest(start.folder.name, stack, steps, _HERE / "states.py", _HERE / "content.py")
+
+    async def build(folder: Path) -> None:
+        state, tray = State(folder), folder / "tray.raw"
+        subprocess.run(("cp", "--sparse=always", start.ram, state.ram), check=True)
+        content.fill_tray(tray, *ingredients(stack), stack.files)
+        empty = blank(stack.hardware, folder)
+        async with Machine(stack.hardware, empty, tray, state=start, ram=state.ram) as machine:
+            await raise_root(machine, stack)
+            await machine.save(state)
+        tray.unlink()
+
+    return State(once(f"stack-{key}", lambda folder: asyncio.run(build(folder))))
+
+
+def ingredients(stack: Stack) -> tuple[dict[str, Path], dict[str, bytes]]:
+    """What the tray must hold, besides its files, for a stack to be built: folders and blobs."""
+    luks = [layer for layer in stack.layers if isinstance(layer, Luks)]
+    blobs = {f"{layer.name}.header": _header(*layer.keys, layer.version) for layer in luks}
+    return {"root": guest().root(stack.root)}, blobs | tables(stack)
+
+
+def tables(stack: Stack) -> dict[str, bytes]:
+    """What the tray must hold, besides its files, for a stack to be built or judged."""
+    crypt = [layer for layer in stack.layers if isinstance(layer, Crypt)]
+    return {f"{layer.name}.table": layer.table for layer in crypt}
+
+
+async def raise_root(machine: Machine, stack: Stack) -> None:
+    """Build `stack` in a machine that has just booted, fill it, and switch its root to it."""
+    await machine.run(DRIVERS + UNPACK)
+    for layer in stack.layers:
+        await machine.run("\n".join(f"modprobe {name}" for name in layer.modules))
+        await machine.run(layer.build())
+    await machine.run(_FILL)
+    await machine.run("\n".join(file.write(ROOT) for file in stack.files))
+    await machine.run("rm -r /run/tray; sync")
+    await machine.become(_SWITCH)
+    await machine.ready()
+
+
+# Bytes of a LUKS header. That of LUKS1 has eight key slots of 250 KiB.
+HEADER = 4 * MIB
+# The drivers of all kinds of disk; a base state has none loaded, and so has read no disk.
+DRIVERS = """
+for driver in virtio_blk virtio_scsi sd_mod; do modprobe $driver; done
+. /lib/guest/disks"""
+# A disk that the guest has read before may have changed since: its cached blocks go first.
+UNPACK = """
+blockdev --flushbufs /dev/disk/tray
+mkdir -p /run/tray
+tar -xf /dev/disk/tray -C /run/tray"""
+_FILL = f"""
+cp -a /run/tray/root/. {ROOT}/
+cp -a /lib/guest {ROOT}/lib/"""
+_SWITCH = f"""
+for each in dev proc sys run; do mount -o move /$each {ROOT}/$each; done
+exec switch_root {ROOT} /bin/sh /lib/guest/listen"""
+
+
+def images(state: State, hardware: Hardware) -> dict[str, Path]:
+    """The image files that belong to a saved state, by the names of the disks."""
+    return {disk.name: state.folder / f"{disk.name}.raw" for disk in hardware.disks}
+
+
+def blank(hardware: Hardware, folder: Path) -> dict[str, Path]:
+    """Empty images for all disks, in `folder`."""
+    found = images(State(folder), hardware)
+    for disk in hardware.disks:
+        with found[disk.name].open("wb") as stream:
+            stream.truncate(disk.size * MIB)
+    return found
+
+
+def _header(key: bytes, version: int) -> bytes:
+    """A LUKS header for the volume key `key`, made by the guest's cryptsetup, here.
+
+    A header needs no device-mapper; so this machine makes it, and no guest sees the key as text.
+    """
+    tree = guest().oracle
+    libraries = f"{tree}/lib/x86_64-linux-gnu:{tree}/usr/lib/x86_64-linux-gnu"
+    loader = (tree / "lib64/ld-linux-x86-64.so.2", "--library-path", libraries)
+    form = ("--type", f"luks{version}", "--cipher", "aes-xts-plain64", "--key-size", "512")
+    small = ("--offset", str(HEADER // 512))
+    fast = ("--pbkdf-force-iterations", "1000")
+    if version == 2:
+        small += ("--luks2-metadata-size", "16k", "--luks2-keyslots-size", "512k")
+        fast += ("--pbkdf", "pbkdf2")
+    with tempfile.TemporaryDirectory() as folder:
+        key_file, header = Path(folder, "key"), Path(folder, "header")
+        key_file.write_bytes(key)
+        header.write_bytes(bytes(2 * HEADER))
+        keys = ("--volume-key-file", key_file, "--key-file", "-")
+        subprocess.run(
+            (*loader, tree / "sbin/cryptsetup", "luksFormat", *form, *small, *fast, *keys, header),
+            input=PASSPHRASE.encode(),
+            check=True,
+            capture_output=True,
+        )
+        return header.read_bytes()[:HEADER]

@@ -1,0 +1,179 @@
+/* What a guest does to itself before it goes down, where its shell has no way: one static program.
+ *
+ *   trouble suspend NAME      suspend a dm device without flushing: from then on all I/O to it waits
+ *   trouble fuse FOLDER       mount a FUSE file system whose server hangs as soon as it is asked
+ *   trouble unshare [FILE]    sleep in a mount namespace of its own, which FILE keeps alive
+ *   trouble comet             fork without end, each process ending as soon as it has a child
+ *   trouble bomb              fork without end, each process going on
+ *   trouble nbd DEVICE ADDRESS PORT   connect a network block device, as nbd-client does
+ */
+
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <err.h>
+#include <fcntl.h>
+#include <linux/dm-ioctl.h>
+#include <linux/fuse.h>
+#include <linux/nbd.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Go on in the background once this is called; who has started us then goes on too. */
+static void leave(void)
+{
+    if (fork() != 0)
+        _exit(0);
+    setsid();
+    for (int stream = 0; stream < 3; stream++)
+        close(stream);
+}
+
+static void suspend(const char *name)
+{
+    int control = open("/dev/mapper/control", O_RDWR);
+    struct dm_ioctl request = {
+        .version = {4, 0, 0},
+        .data_size = sizeof request,
+        .flags = DM_SUSPEND_FLAG | DM_SKIP_LOCKFS_FLAG | DM_NOFLUSH_FLAG,
+    };
+
+    strncpy(request.name, name, sizeof request.name - 1);
+    if (control < 0 || ioctl(control, DM_DEV_SUSPEND, &request) < 0)
+        err(1, "cannot suspend %s", name);
+}
+
+/* Answers FUSE_INIT, and nothing ever after. */
+static void serve_nothing(const char *folder)
+{
+    static char buffer[1 << 18];
+    struct fuse_in_header *question = (void *)buffer;
+    struct {
+        struct fuse_out_header head;
+        struct fuse_init_out init;
+    } answer = {.head = {.len = sizeof answer}, .init = {.major = 7, .minor = 31, .max_write = 4096}};
+    char options[80];
+    int device = open("/dev/fuse", O_RDWR);
+
+    snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0", device);
+    if (device < 0 || mount("hanging", folder, "fuse.hanging", 0, options) < 0)
+        err(1, "cannot mount a FUSE file system at %s", folder);
+    if (read(device, buffer, sizeof buffer) < 0)
+        err(1, "no first question");
+    answer.head.unique = question->unique;
+    if (write(device, &answer, sizeof answer) < 0)
+        err(1, "the first answer was not taken");
+    leave();
+    if (fork() == 0) {
+        struct stat status;
+
+        stat(folder, &status); /* somebody who waits for the answer */
+        _exit(0);
+    }
+    for (;;)
+        pause();
+}
+
+static void sleep_unshared(const char *file)
+{
+    if (unshare(CLONE_NEWNS) < 0)
+        err(1, "unshare");
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        err(1, "cannot make all mounts private");
+    if (file) { /* the namespace outlives us, held by a mount in the one that we come from */
+        int first = open("/proc/1/ns/mnt", O_RDONLY);
+        int ours = open("/proc/self/ns/mnt", O_RDONLY);
+        char path[40];
+
+        snprintf(path, sizeof path, "/proc/self/fd/%d", ours);
+        if (first < 0 || ours < 0 || setns(first, CLONE_NEWNS) < 0)
+            err(1, "cannot go back");
+        if (mount(path, file, NULL, MS_BIND, NULL) < 0)
+            err(1, "cannot keep the namespace at %s", file);
+        return;
+    }
+    leave();
+    for (;;)
+        pause();
+}
+
+static void comet(void)
+{
+    leave();
+    for (;;)
+        if (fork() > 0)
+            _exit(0);
+}
+
+static void bomb(void)
+{
+    leave();
+    for (;;)
+        fork();
+}
+
+static void receive(int stream, void *into, size_t size)
+{
+    while (size > 0) {
+        ssize_t got = read(stream, into, size);
+
+        if (got <= 0)
+            errx(1, "the NBD server ended");
+        into = (char *)into + got;
+        size -= got;
+    }
+}
+
+/* The fixed newstyle handshake with NBD_OPT_EXPORT_NAME: doc/proto.md of the NBD project. */
+static void connect_nbd(const char *name, const char *address, const char *port)
+{
+    struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
+    int stream = socket(AF_INET, SOCK_STREAM, 0), device = open(name, O_RDWR);
+    struct { char magic[16]; unsigned short flags; } __attribute__((packed)) hello;
+    struct { unsigned int flags; char magic[8]; unsigned int option, length; char name[1]; }
+        __attribute__((packed)) wish = {htonl(3), "IHAVEOPT", htonl(1), htonl(1), "b"};
+    struct { unsigned int high, low; unsigned short flags; } __attribute__((packed)) found;
+
+    inet_pton(AF_INET, address, &place.sin_addr);
+    if (device < 0 || connect(stream, (void *)&place, sizeof place) < 0)
+        err(1, "cannot connect %s with %s port %s", name, address, port);
+    receive(stream, &hello, sizeof hello);
+    if (write(stream, &wish, sizeof wish) != sizeof wish)
+        err(1, "cannot ask for an export");
+    receive(stream, &found, sizeof found);
+    if (ioctl(device, NBD_SET_BLKSIZE, 512UL) < 0
+        || ioctl(device, NBD_SET_SIZE_BLOCKS, (unsigned long)ntohl(found.low) / 512) < 0
+        || ioctl(device, NBD_SET_FLAGS, (unsigned long)ntohs(found.flags)) < 0
+        || ioctl(device, NBD_SET_SOCK, stream) < 0)
+        err(1, "cannot set up %s", name);
+    leave();
+    ioctl(device, NBD_DO_IT);
+    _exit(0);
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "", *on = argc > 2 ? argv[2] : NULL;
+
+    if (!strcmp(what, "suspend") && on)
+        suspend(on);
+    else if (!strcmp(what, "fuse") && on)
+        serve_nothing(on);
+    else if (!strcmp(what, "unshare"))
+        sleep_unshared(on);
+    else if (!strcmp(what, "comet"))
+        comet();
+    else if (!strcmp(what, "bomb"))
+        bomb();
+    else if (!strcmp(what, "nbd") && argc == 5)
+        connect_nbd(on, argv[3], argv[4]);
+    else
+        errx(2, "does not know how to %s", what);
+    return 0;
+}
