@@ -39,6 +39,7 @@ SCAN_SECONDS = 10.0
 DEFUSE_SECONDS = 1.0
 HOLDERS_SECONDS = 3.0
 SYNC_SECONDS = 10.0
+DRAIN_SECONDS = 2.0
 REBOOT_SECONDS, REBOOT_SECONDS_MOST = 5.0, 30.0
 
 FALLBACKS = {
@@ -310,6 +311,7 @@ class Stage:
         if not self.sealed and not self.hung():  # sync waits for ever for a device that hangs
             bounded(self.kernel, "sync", self.kernel.sync, SYNC_SECONDS, self.until)
         verb = self.verb_in_the_end()
+        bounded(self.kernel, "console", self.kernel.drain_console, DRAIN_SECONDS, self.until)
         for command in FALLBACKS[verb]:
             self.reboot(command)
         self.kernel.write("/proc/sysrq-trigger", SYSRQ[verb])

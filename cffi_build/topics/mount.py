@@ -2,6 +2,7 @@
 
 SOURCE = """
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sys/mount.h>
 #include <sys/swap.h>
 #include <sys/statfs.h>
@@ -40,6 +41,9 @@ int mount(const char *source, const char *target, const char *fstype,
           unsigned long flags, const void *data);
 int umount2(const char *target, int flags);
 int swapoff(const char *path);
+int syncfs(int fd);
+
+#define FIFREEZE ...
 
 int sys_fsopen(const char *fstype);
 int sys_fsconfig_string(int fs, const char *key, const char *value);

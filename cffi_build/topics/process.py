@@ -1,7 +1,8 @@
-"""What the stage does to its own process: memory locking."""
+"""What the stage does to its own process and its console."""
 
 SOURCE = """
 #include <sys/mman.h>
+#include <termios.h>
 """
 
 CDEF = """
@@ -9,4 +10,5 @@ CDEF = """
 #define MCL_FUTURE ...
 
 int mlockall(int flags);
+int tcdrain(int fd);
 """

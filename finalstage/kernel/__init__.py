@@ -100,6 +100,12 @@ class Kernel(Protocol):
         `options` are the mount's, and stay.
         """
 
+    def freeze(self, target: str) -> None:
+        """Write a file system out and keep it from changing: FIFREEZE, <linux/fs.h>."""
+
+    def syncfs(self, target: str) -> None:
+        """Write a file system out: syncfs(2)."""
+
     def swapoff(self, path: str) -> None:
         """Read everything back from the swap area and close it."""
 
@@ -166,6 +172,9 @@ class Kernel(Protocol):
 
     def console(self, data: bytes) -> None:
         """Write to the console, or drop what it does not take in a short time. Never raises."""
+
+    def drain_console(self) -> None:
+        """Wait until the console has shown all. Can hang, on a line that takes nothing."""
 
     def log(self, data: bytes) -> None:
         """Write one record to the kernel's log, /dev/kmsg. Never raises."""

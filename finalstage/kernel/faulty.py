@@ -5,7 +5,7 @@ the environment. Then ``finalstage.fault=ACTION@POINT`` or FINALSTAGE_FAULT says
 
 ACTION  kill (SIGKILL to ourselves), segv, exit, memory (MemoryError), raise (RuntimeError),
         fail (OSError, EIO), hang; or show, which only says each point on the console
-POINT   a number N: the N-th call that acts; a method; method:object; phase:NAME
+POINT   a number N: the N-th call that acts; a method; method:object; phase:NAME; several with +
 ,once   behind it: not in the second attempt
 """
 
@@ -27,7 +27,7 @@ ACTING = frozenset(
     (
         "clear_nbd", "dm_clear", "dm_load_error", "dm_message", "dm_remove", "dm_resume",
         "dm_suspend", "flush", "kill", "lock_memory", "reboot", "remount", "stop_array", "swapoff",
-        "sync", "umount", "write",
+        "sync", "syncfs", "freeze", "umount", "write",
     )
 )  # fmt: skip
 """The methods that change something. Those that only look are no points of their own."""
@@ -49,7 +49,9 @@ class Fault:
 
     def is_here(self, number: int, name: str, thing: str) -> bool:
         """Whether this call, the `number`-th that acts, is the point."""
-        return self.number == number if self.number else self.point in (name, f"{name}:{thing}")
+        if self.number:
+            return self.number == number
+        return any(point in (name, f"{name}:{thing}") for point in self.point.split("+"))
 
 
 def wrap(kernel: Kernel, environment: Mapping[str, str]) -> Kernel:

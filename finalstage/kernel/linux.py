@@ -128,6 +128,20 @@ class LinuxKernel:
         text = ffi.new("char[]", data.encode()) if data else ffi.NULL
         check(lib.mount(ffi.NULL, encode(target), ffi.NULL, flags, text), target)
 
+    def freeze(self, target: str) -> None:
+        fd = os.open(encode(target), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            check(lib.ioctl(fd, lib.FIFREEZE, ffi.cast("int", 0)), target)
+        finally:
+            os.close(fd)
+
+    def syncfs(self, target: str) -> None:
+        fd = os.open(encode(target), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            check(lib.syncfs(fd), target)
+        finally:
+            os.close(fd)
+
     def swapoff(self, path: str) -> None:
         check(lib.swapoff(encode(path)), path)
 
@@ -266,6 +280,10 @@ class LinuxKernel:
                 sleep(CONSOLE_PATIENCE / 20)
             except OSError:
                 return
+
+    def drain_console(self) -> None:
+        if self._console >= 0:
+            check(lib.tcdrain(self._console), "console")
 
     def log(self, data: bytes) -> None:
         if self._kmsg >= 0:

@@ -117,7 +117,19 @@ def close(kernel: Kernel, layer: Layer) -> None:
 
 
 def settle(kernel: Kernel, layer: Layer) -> None:
-    """Write out the file system, and let nobody write to it any more."""
+    """Write out the file system, and let nobody write to it any more.
+
+    Where a file is open for writing the kernel refuses to make it read-only. Freezing then does
+    as well: it writes all out, and leaves the file system clean on its disk.
+    """
     assert isinstance(layer, Mount)
-    if layer.writable and not layer.is_api:
+    if not layer.writable or layer.is_api:
+        return
+    try:
         kernel.remount(layer.target, layer.options, readonly=True)
+    except OSError as refusal:
+        try:
+            kernel.freeze(layer.target)
+        except OSError:
+            kernel.syncfs(layer.target)
+            raise refusal from None

@@ -261,8 +261,18 @@ class SimKernel:
         mount = self._mount_at(target)
         mount.options = data or mount.options
         if readonly and not mount.readonly:
+            if mount.written:
+                raise error(errno.EBUSY, target)
             self._write_back(mount)
             mount.readonly = True
+
+    def freeze(self, target: str) -> None:
+        self._enter("freeze", target)
+        self._write_back(self._mount_at(target))
+
+    def syncfs(self, target: str) -> None:
+        self._enter("syncfs", target)
+        self._write_back(self._mount_at(target))
 
     def swapoff(self, path: str) -> None:
         self._enter("swapoff", path)
@@ -379,6 +389,9 @@ class SimKernel:
     def console(self, data: bytes) -> None:
         if not self.down:
             self.said.append(data.decode())
+
+    def drain_console(self) -> None:
+        self._enter("drain_console", "")
 
     def log(self, data: bytes) -> None:
         self.records.append(data.decode())

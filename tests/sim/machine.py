@@ -34,7 +34,8 @@ class Device:
 
 @dataclass
 class Mount:
-    """A mount; `busy` means that something other than a process of the machine holds it."""
+    """A mount; `busy` means that something other than a process of the machine holds it, and
+    `written` that it has a file open for writing."""
 
     id: int
     parent: int
@@ -43,6 +44,7 @@ class Mount:
     fstype: str = "ext4"
     busy: bool = False
     readonly: bool = False
+    written: bool = False
     options: str = ""
     dirty: bool = True
 

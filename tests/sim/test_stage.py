@@ -119,6 +119,23 @@ def test_busy_root_is_read_only_and_its_key_wiped() -> None:
     assert kernel.down == "poweroff"
 
 
+def test_what_cannot_be_made_read_only_is_frozen() -> None:
+    machine = main_stack()
+    machine.mounts[4].busy = machine.mounts[4].written = True
+    kernel = shut_down(machine)
+    assert ("freeze", "/oldroot") in kernel.done
+    assert not machine.mounts[4].dirty
+
+
+def test_what_cannot_be_frozen_either_is_written_out() -> None:
+    machine = main_stack()
+    machine.mounts[4].busy = machine.mounts[4].written = True
+    refused = OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    kernel = shut_down(machine, faults={"freeze": refused})
+    assert not machine.mounts[4].dirty
+    assert "ext4 /: cannot make it read-only: busy" in "".join(kernel.said)
+
+
 def test_key_that_cannot_be_wiped_is_said_in_capitals() -> None:
     machine = main_stack()
     machine.mounts[4].busy = True

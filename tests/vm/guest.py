@@ -50,6 +50,8 @@ MODULES = (
     "virtio_scsi",
     "zram",
 )
+# What every glibc system has, and `dist/finalstage` may need.
+GLIBC = ("libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1", "libutil.so.1")
 FOLDERS = ("bin", "dev", "etc", "lib", "mnt", "proc", "root", "run", "sbin", "sys", "tmp", "usr")
 
 
@@ -93,7 +95,8 @@ def _build(target: Path) -> None:
 
     _skeleton(target / "root-nolibc", packages)
     _skeleton(target / "root-glibc", packages)
-    debian.pick(packages, ["lib/systemd/systemd-shutdown"], target / "root-glibc")
+    libraries = [f"lib/x86_64-linux-gnu/{name}" for name in GLIBC]
+    debian.pick(packages, ["lib/systemd/systemd-shutdown", *libraries], target / "root-glibc")
     _skeleton(target / "root-musl", packages)
     for name in ("lib/x86_64-linux-musl/libc.so", "lib/ld-musl-x86_64.so.1"):
         debian.pick(packages, [name], target / "root-musl")

@@ -22,6 +22,7 @@ from tests.vm.faults import Fault
 from tests.vm.guest import guest
 from tests.vm.hardware import MIB
 from tests.vm.judge import Verdict, judge, judges
+from tests.vm.layers import ROOT
 from tests.vm.machine import End, Machine, State
 from tests.vm.ram import Copies, patterns, search
 from tests.vm.stacks import Stack
@@ -39,6 +40,11 @@ RETURN = (
     " {verb} --timeout=90s --log-level=6 --log-target=console"
 )
 RETURN_SOON = RETURN.replace("90s", "2s")
+# A tmpfs of its own, since /run may be noexec; the tree of a real machine is staged the same way.
+STAGING = """
+mkdir -p /run/initramfs
+mount -t tmpfs -o mode=755 finalstage /run/initramfs
+cp -a /run/tray/tree/. /run/initramfs/"""
 # Shell text for `before`.
 NO_PROC = "umount -l /proc"
 NO_SYS = "umount -l /sys"
@@ -58,7 +64,9 @@ class Row:
     `path`, which hands over to `to`: finalstage's tree, or the oracle's, a shell script that knows
     all stacks by heart. `faults` come from outside meanwhile.
 
-    `tools` are programs of ours (tools/NAME.c), /run/NAME there. RAM is searched for `keys` as for
+    `staging` is shell text that brings the tree from the tray to where `path` executes it.
+    `tools` are programs of ours (tools/NAME.c), /run/NAME there; so are `programs`, files of this
+    machine. RAM is searched for `keys` as for
     the stack's own keys. `expected` says what need not be left as after a clean close.
     """
 
@@ -72,6 +80,8 @@ class Row:
     faults: tuple[Fault, ...] = ()
     to: str = FINALSTAGE
     deadline: float = 120
+    staging: str = STAGING
+    programs: tuple[Path, ...] = ()
     tools: tuple[str, ...] = ()
     keys: tuple[bytes, ...] = ()
     expected: Expected = Expected()
@@ -127,7 +137,9 @@ class Outcome:
         if self.copies.of_keys and not expected.keys_remain:
             found.append(f"copies of the key are left in RAM: {self.copies}")
         if expected.keys_remain != (MAY_REMAIN in self.console):
-            found.append(f"it was {'not ' if expected.keys_remain else ''}said that a key may remain")
+            found.append(
+                f"it was {'not ' if expected.keys_remain else ''}said that a key may remain"
+            )
         found += [f"{words!r} was not said" for words in expected.says if words not in self.console]
         return found + self.unclean + self.damaged
 
@@ -174,6 +186,7 @@ async def _perform(
     stack, hardware = row.stack, row.stack.hardware
     tray, log = folder / "tray.raw", folder / "console.log"
     tools = {name: tool(name) for name in row.tools}
+    tools |= {program.name: program.read_bytes() for program in row.programs}
     if state:
         images = states.images(State(folder), hardware)
         for name, image in states.images(state, hardware).items():
@@ -194,9 +207,12 @@ async def _perform(
         if not state:
             await machine.ready()
             await states.raise_root(machine, stack)
-        await machine.run(f"{states.UNPACK}\n{_STAGE}")
-        await machine.run("\n".join(file.write("") for file in row.files))
-        await machine.run("".join(f"cp /run/tray/{each} /run; chmod 755 /run/{each}\n" for each in tools))
+        await machine.run(f"{states.UNPACK}\n{row.staging}")
+        root = ROOT if stack.root == states.INITRAMFS else ""
+        await machine.run("\n".join(file.write(root) for file in row.files))
+        await machine.run(
+            "".join(f"cp /run/tray/{each} /run; chmod 755 /run/{each}\n" for each in tools)
+        )
         await machine.run("rm -r /run/tray")
         await machine.run("\n".join(row.before))
         for fault in row.faults:
@@ -219,13 +235,6 @@ async def _strike(machine: Machine, fault: Fault) -> None:
     if fault.after:
         await machine.seen(fault.after)
         await fault.strike(machine)
-
-
-# A tmpfs of its own, since /run may be noexec; the tree of a real machine is staged the same way.
-_STAGE = """
-mkdir -p /run/initramfs
-mount -t tmpfs -o mode=755 finalstage /run/initramfs
-cp -a /run/tray/tree/. /run/initramfs/"""
 
 
 def clear(outcome: Outcome) -> None:

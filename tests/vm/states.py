@@ -59,7 +59,8 @@ def ingredients(stack: Stack) -> tuple[dict[str, Path], dict[str, bytes]]:
     """What the tray must hold, besides its files, for a stack to be built: folders and blobs."""
     luks = [layer for layer in stack.layers if isinstance(layer, Luks)]
     blobs = {f"{layer.name}.header": _header(*layer.keys, layer.version) for layer in luks}
-    return {"root": guest().root(stack.root)}, blobs | tables(stack)
+    folders = {} if stack.root == INITRAMFS else {"root": guest().root(stack.root)}
+    return folders, blobs | tables(stack)
 
 
 def tables(stack: Stack) -> dict[str, bytes]:
@@ -74,13 +75,17 @@ async def raise_root(machine: Machine, stack: Stack) -> None:
     for layer in stack.layers:
         await machine.run("\n".join(f"modprobe {name}" for name in layer.modules))
         await machine.run(layer.build())
-    await machine.run(_FILL)
+    if stack.root != INITRAMFS:
+        await machine.run(_FILL)
     await machine.run("\n".join(file.write(ROOT) for file in stack.files))
     await machine.run("rm -r /run/tray; sync")
-    await machine.become(_SWITCH)
-    await machine.ready()
+    if stack.root != INITRAMFS:
+        await machine.become(_SWITCH)
+        await machine.ready()
 
 
+# The kind of root where PID 1 stays on the initramfs, and the stack is only mounted.
+INITRAMFS = "initramfs"
 # Bytes of a LUKS header. That of LUKS1 has eight key slots of 250 KiB.
 HEADER = 4 * MIB
 # The drivers of all kinds of disk; a base state has none loaded, and so has read no disk.
