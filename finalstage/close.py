@@ -25,8 +25,10 @@ TICK = 1.0
 """Seconds between two looks at what moves. A step that takes longer no longer counts in WIDTH:
 eight that hang must not stop a ninth."""
 
-PASSED_AFTER = 2.0
-"""Seconds after which a stubborn run no longer has others wait for a step that stands still."""
+PASSED_SHARE = 1 / 8
+"""Share of the patience after which a stubborn run no longer has others wait for a step that stands
+still. What hangs mostly hangs from top to bottom, and the whole stack should not take its time
+layer by layer."""
 
 SHOWN_AFTER, SHOWN_EVERY = 2.0, 5.0
 """Seconds until a person is told what we wait for, and between two such lines."""
@@ -187,7 +189,7 @@ class Run:
                 state.transferred, state.moved = transferred, now
             elif now - state.moved >= patience:
                 found.append(call)
-            elif now - state.moved >= PASSED_AFTER and self.stubborn and not state.passed:
+            elif now - state.moved >= patience * PASSED_SHARE and self.stubborn and not state.passed:
                 state.passed = True
                 self.free_users(state.step)
         return found

@@ -54,8 +54,9 @@ SYSRQ = {"poweroff": b"o", "halt": b"o", "reboot": b"b", "kexec": b"b"}
 CLOSE_SHARE, SETTLE_SHARE = 1 / 4, 1 / 8
 """How long a call may wait for a disk on which nothing moves, as shares of the whole."""
 
-RESERVE_SHARE = 1 / 4
-"""Share of the whole that closing leaves to sealing and going down."""
+RETRY_SHARE, RESERVE_SHARE, DOWN_SHARE = 1 / 8, 1 / 4, 1 / 16
+"""Shares of the whole that are left: to closing once more what was freed, to sealing and going
+down, to going down alone."""
 
 PAUSES = (0.05, 0.1, 0.2)
 """Seconds to wait before looking again where nothing would close: a process that was killed may
@@ -156,7 +157,7 @@ class Stage:
         for problem in self.stack.problems:
             self.console.problem(problem)
         self.defuse()
-        self.close_all(self.request.options.budget * CLOSE_SHARE)
+        self.close_all(CLOSE_SHARE, self.close_until)
 
     def defuse(self) -> None:
         """Let no file system panic at an I/O error, whoever asked it to."""
@@ -167,12 +168,14 @@ class Stage:
                 if error:
                     self.console.problem(f"{layer.title} may panic at an I/O error: {error}")
 
-    def close_all(self, patience: float) -> None:
-        """Run plans until a scan shows that nothing more has gone."""
+    def close_all(self, share: float, until: float) -> None:
+        """Run plans until a scan shows that nothing more has gone; `share` of the whole is what
+        standing still may cost."""
+        patience = self.request.options.budget * share
         pauses = list(PAUSES)
-        while self.stack.closing() and self.kernel.now() < self.close_until:
+        while self.stack.closing() and self.kernel.now() < until:
             steps = plan(self.stack)
-            self.closer.run(steps, self.close_until, patience, self.heard_close, layers.close)
+            self.closer.run(steps, until, patience, self.heard_close, layers.close)
             before = {layer.id for layer in self.stack.closing()}
             self.stack = self.look()
             after = {layer.id for layer in self.stack.closing()}
@@ -206,10 +209,14 @@ class Stage:
 
     def settle(self) -> None:
         """Make safe what would not close: file systems read-only, caches written out."""
+        self.settle_until(self.close_until - self.request.options.budget * RETRY_SHARE)
+
+    def settle_until(self, until: float) -> None:
+        """Do that until the time `until`."""
         if self.stack.closing():
             self.closer.run(
                 plan(self.stack),
-                self.close_until,
+                until,
                 self.request.options.budget * SETTLE_SHARE,
                 self.heard_settle,
                 layers.settle,
@@ -228,8 +235,8 @@ class Stage:
                 self.kernel, self.kernel.now(), self.kernel.now() + KILL_SECONDS, self.console.say
             )
             self.stack = self.look()
-            self.close_all(self.request.options.budget * SETTLE_SHARE)
-            self.settle()
+            self.close_all(SETTLE_SHARE, self.close_until)
+            self.settle_until(self.close_until)
 
     def hung(self) -> set[str]:
         """Return the layers that a call was left behind in."""
@@ -262,7 +269,7 @@ class Stage:
             return
         self.sealed = seal(self.kernel, self.stack, self.hung(), self.until, self.console.problem)
         self.stack = self.look()
-        self.close_all(self.request.options.budget * SETTLE_SHARE)
+        self.close_all(SETTLE_SHARE, self.until - self.request.options.budget * DOWN_SHARE)
         if not any(sealed.error for sealed in self.sealed):
             self.kernel.tell_guardian("sealed")
 
