@@ -5,9 +5,9 @@ API mode: the compiler checks every declaration against the headers and fills in
 
 from cffi import FFI
 
-from cffi_build.topics import block, dm, mount, process, reboot
+from cffi_build.topics import block, dm, fscrypt, keys, loop, mount, process, reboot
 
-TOPICS = (mount, dm, block, process, reboot)
+TOPICS = (mount, dm, block, loop, keys, fscrypt, process, reboot)
 
 ffi = FFI()
 ffi.cdef("".join(topic.CDEF for topic in TOPICS))

@@ -72,6 +72,13 @@ class Closer:
         self.kernel.wait((call,), 0)
         return not call.done
 
+    def hear_again(self, seconds: float) -> None:
+        """Give calls that were left behind a moment to come back: what they wait for is gone."""
+        until = self.kernel.now() + seconds
+        while waiting := [call for call in self.left_behind.values() if not call.done]:
+            if not self.kernel.wait(waiting, until - self.kernel.now()):
+                break
+
     def run(
         self,
         plan: Plan,
@@ -189,7 +196,9 @@ class Run:
                 state.transferred, state.moved = transferred, now
             elif now - state.moved >= patience:
                 found.append(call)
-            elif now - state.moved >= patience * PASSED_SHARE and self.stubborn and not state.passed:
+            elif (
+                now - state.moved >= patience * PASSED_SHARE and self.stubborn and not state.passed
+            ):
                 state.passed = True
                 self.free_users(state.step)
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from errno import EIO
 
-from finalstage import __version__, handover, holders, layers, processes
+from finalstage import __version__, fscrypt, handover, holders, keys, layers, mor, processes, scrub
 from finalstage.bounded import bind, bounded
 from finalstage.close import Closer, Outcome
 from finalstage.console import Console
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from finalstage.handover import Request
     from finalstage.kernel import Kernel
+    from finalstage.lines import Line
     from finalstage.processes import Process
     from finalstage.stack import Layer
 
@@ -34,10 +35,14 @@ OWN_MOUNTS = frozenset(("/", "/dev", "/proc", "/sys"))
 
 OLD_ROOT = "/oldroot"
 
+KEY_LEFT = "A KEY MAY REMAIN IN MEMORY"
+"""How every line begins that says so."""
+
 KILL_SECONDS = 5.0
 SCAN_SECONDS = 10.0
 DEFUSE_SECONDS = 1.0
 HOLDERS_SECONDS = 3.0
+RETURN_SECONDS = 1.0
 SYNC_SECONDS = 10.0
 DRAIN_SECONDS = 2.0
 REBOOT_SECONDS, REBOOT_SECONDS_MOST = 5.0, 30.0
@@ -77,10 +82,14 @@ def run(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) ->
     stage = Stage(kernel)
     stage.phase("prepare", lambda: stage.prepare(arguments, environment))
     stage.phase("kill", stage.kill)
+    stage.phase("files", stage.files)
     stage.phase("close", stage.close)
+    stage.phase("lock", stage.lock)
     stage.phase("settle", stage.settle)
     stage.phase("free", stage.free)
     stage.phase("seal", stage.seal)
+    stage.phase("keys", stage.keys)
+    stage.phase("scrub", stage.scrub)
     stage.phase("report", stage.report)
     stage.phase("down", stage.down)
 
@@ -99,6 +108,7 @@ class Stage:
         self.seen: dict[str, Layer] = {}
         self.failures: dict[str, Outcome] = {}
         self.sealed: list[Sealed] = []
+        self.key_left = False
 
     @property
     def until(self) -> float:
@@ -234,6 +244,7 @@ class Stage:
             self.alive = processes.end_all(
                 self.kernel, self.kernel.now(), self.kernel.now() + KILL_SECONDS, self.console.say
             )
+            self.closer.hear_again(RETURN_SECONDS)
             self.stack = self.look()
             self.close_all(SETTLE_SHARE, self.close_until)
             self.settle_until(self.close_until)
@@ -270,8 +281,38 @@ class Stage:
         self.sealed = seal(self.kernel, self.stack, self.hung(), self.until, self.console.problem)
         self.stack = self.look()
         self.close_all(SETTLE_SHARE, self.until - self.request.options.budget * DOWN_SHARE)
-        if not any(sealed.error for sealed in self.sealed):
+        if any(sealed.error for sealed in self.sealed):
+            self.key_left = True
+        else:
             self.kernel.tell_guardian("sealed")
+
+    def say_all(self, lines: list[Line]) -> None:
+        """Say what a phase has to say."""
+        for line in lines:
+            if line.bad:
+                self.console.problem(line.words)
+            else:
+                self.console.say(line.words)
+            self.key_left = self.key_left or line.words.startswith(KEY_LEFT)
+
+    def files(self) -> None:
+        """Overwrite key files in memory, before what they lie on is detached."""
+        self.say_all(keys.wipe_files(self.kernel, self.until, self.request.options.keyfiles))
+
+    def lock(self) -> None:
+        """Have file systems that stay mounted forget the keys of encrypted directories."""
+        self.say_all(fscrypt.lock(self.kernel, self.stack, self.until))
+
+    def keys(self) -> None:
+        """Clear all keyrings."""
+        self.say_all(keys.clear(self.kernel, self.until))
+
+    def scrub(self) -> None:
+        """Overwrite what is free, and ask the firmware to do so once more."""
+        self.say_all(mor.request(self.kernel, self.until))
+        encrypted = any(isinstance(layer, Dm) and layer.has_key for layer in self.seen.values())
+        mode = self.request.options.scrub
+        self.say_all(scrub.scrub(self.kernel, self.until, mode, encrypted))
 
     def report(self) -> None:
         """Say what remains and who holds it, what became of the keys, and how long it took."""
@@ -289,7 +330,7 @@ class Stage:
         for sealed in self.sealed:
             if sealed.error:
                 name = sealed.layer.title
-                self.console.problem(f"A KEY MAY REMAIN IN MEMORY: {name}: {sealed.error}")
+                self.console.problem(f"{KEY_LEFT}: {name}: {sealed.error}")
             else:
                 self.console.say(f"wiped the key of {sealed.layer.title}")
         there = self.stack.by_id()
@@ -326,8 +367,11 @@ class Stage:
     def verb_in_the_end(self) -> str:
         """Return how to go down: RAM that loses power forgets, and a reboot keeps it."""
         verb = self.request.verb
-        key_left = any(sealed.error for sealed in self.sealed)
-        if key_left and verb in ("reboot", "kexec") and self.request.options.key_left != "go-on":
+        if (
+            self.key_left
+            and verb in ("reboot", "kexec")
+            and self.request.options.key_left != "go-on"
+        ):
             self.console.problem(f"powering off in place of {verb}, since a key may remain")
             self.kernel.tell_guardian("verb poweroff")
             return "poweroff"

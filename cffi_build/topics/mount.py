@@ -44,6 +44,7 @@ int swapoff(const char *path);
 int syncfs(int fd);
 
 #define FIFREEZE ...
+#define FITHAW ...
 
 int sys_fsopen(const char *fstype);
 int sys_fsconfig_string(int fs, const char *key, const char *value);

@@ -39,6 +39,18 @@ class Target(Value):
     type: str
 
 
+class FileSystemKey(Value):
+    """What a file system calls the key of an encrypted directory: <linux/fscrypt.h>."""
+
+    type: int
+    name: bytes
+
+    @property
+    def title(self) -> str:
+        """The name in digits, as fscrypt(8) shows it."""
+        return self.name.hex()
+
+
 class DmStatus(Value):
     """The header of DM_TABLE_STATUS and the segments, never their parameters (keys are in them)."""
 
@@ -103,6 +115,9 @@ class Kernel(Protocol):
     def freeze(self, target: str) -> None:
         """Write a file system out and keep it from changing: FIFREEZE, <linux/fs.h>."""
 
+    def thaw(self, target: str) -> None:
+        """Let a frozen file system go on: FITHAW. EINVAL if it is not frozen."""
+
     def syncfs(self, target: str) -> None:
         """Write a file system out: syncfs(2)."""
 
@@ -123,6 +138,10 @@ class Kernel(Protocol):
     def clear_nbd(self, device: str) -> None:
         """Have a network block device fail what is in flight: NBD_CLEAR_SOCK
         (drivers/block/nbd.c)."""
+
+    def detach_loop(self, device: str) -> None:
+        """LOOP_CLR_FD: at once, or where it is open elsewhere, when that is closed. ENXIO if it
+        is not attached."""
 
     # Device mapper, <linux/dm-ioctl.h>.
 
@@ -167,6 +186,37 @@ class Kernel(Protocol):
 
     def wait(self, calls: Iterable[Call], timeout: float) -> list[Call]:
         """Wait until one of `calls` is done, or for `timeout` seconds; return those done."""
+
+    # Keys, and what else must not stay.
+
+    def clear_keyrings(self, uid: int) -> int:
+        """Clear all keyrings of a user, as that user; return how many keys there were."""
+
+    def encryption_key(self, directory: str) -> FileSystemKey:
+        """FS_IOC_GET_ENCRYPTION_POLICY_EX: ENODATA if the directory is not encrypted, ENOTDIR if
+        it is none, ENOTTY or EOPNOTSUPP if its file system knows no encryption. Can hang."""
+
+    def remove_encryption_key(self, directory: str, key: FileSystemKey) -> bool:
+        """FS_IOC_REMOVE_ENCRYPTION_KEY_ALL_USERS on the file system of `directory`: writes out
+        what is dirty under that key, and wipes it. Return whether files are still in use, which
+        keep keys of their own. ENOKEY if it is not there. Can hang."""
+
+    def overwrite_file(self, path: str) -> None:
+        """Overwrite every byte of a regular file where it lies, and remove it."""
+
+    def mount_api(self, fstype: str, target: str) -> None:
+        """mount(2) one of the kernel's own file systems."""
+
+    def make_mutable(self, path: str) -> None:
+        """Take the immutable flag, as chattr(1) sets it, from a file."""
+
+    def kernel_log(self) -> bytes:
+        """What is still in the ring buffer of the kernel's log, a record a line: /dev/kmsg."""
+
+    def scrub_memory(self, seconds: float) -> tuple[bool, int]:
+        """Take all free memory, and so overwrite it, in a process of its own, for some seconds.
+
+        Return whether that was all, and how many bytes. finalstage/launcher/scrub.c."""
 
     # The stage's own process, and the end.
 

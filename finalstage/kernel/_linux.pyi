@@ -32,6 +32,25 @@ class Lib:
     DM_VERSION_MAJOR: int
     STOP_ARRAY: int
     NBD_CLEAR_SOCK: int
+    LOOP_CLR_FD: int
+    KEYCTL_GET_KEYRING_ID: int
+    KEYCTL_REVOKE: int
+    KEYCTL_DESCRIBE: int
+    KEYCTL_CLEAR: int
+    KEYCTL_LINK: int
+    KEYCTL_READ: int
+    KEYCTL_INVALIDATE: int
+    KEYCTL_GET_PERSISTENT: int
+    KEY_SPEC_THREAD_KEYRING: int
+    KEY_SPEC_PROCESS_KEYRING: int
+    KEY_SPEC_SESSION_KEYRING: int
+    KEY_SPEC_USER_KEYRING: int
+    KEY_SPEC_USER_SESSION_KEYRING: int
+    FS_IOC_GETFLAGS: int
+    FS_IOC_SETFLAGS: int
+    FS_IMMUTABLE_FL: int
+    FSCRYPT_KEY_IDENTIFIER_SIZE: int
+    FSCRYPT_KEY_REMOVAL_STATUS_FLAG_FILES_BUSY: int
     MCL_CURRENT: int
     MCL_FUTURE: int
     LINUX_REBOOT_CMD_POWER_OFF: int
@@ -43,6 +62,7 @@ class Lib:
     def mount(self, source: Any, target: bytes, fstype: Any, flags: int, data: Any) -> int: ...
     def umount2(self, target: bytes, flags: int) -> int: ...
     FIFREEZE: int
+    FITHAW: int
     def syncfs(self, fd: int) -> int: ...
     def tcdrain(self, fd: int) -> int: ...
     def swapoff(self, path: bytes) -> int: ...
@@ -53,6 +73,12 @@ class Lib:
     def sys_open_tree(self, path: bytes) -> int: ...
     def sys_move_mount(self, source: int, target: bytes) -> int: ...
     def ioctl(self, fd: int, request: int, *arguments: Any) -> int: ...
+    def sys_keyctl(self, operation: int, a: int, b: Any, c: int) -> int: ...
+    def sys_setresuid(self, real: int, effective: int, saved: int) -> int: ...
+    def fscrypt_get_key(self, directory: int, type: Any, name: Any) -> int: ...
+    def fscrypt_remove_key(
+        self, directory: int, type: int, name: bytes, size: int, status: Any
+    ) -> int: ...
     def mlockall(self, flags: int) -> int: ...
     def sys_reboot(self, command: int, argument: Any) -> int: ...
 

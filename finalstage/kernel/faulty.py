@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 ACTING = frozenset(
     (
-        "clear_nbd", "dm_clear", "dm_load_error", "dm_message", "dm_remove", "dm_resume",
-        "dm_suspend", "flush", "kill", "lock_memory", "reboot", "remount", "stop_array", "swapoff",
-        "sync", "syncfs", "freeze", "umount", "write",
+        "clear_keyrings", "clear_nbd", "detach_loop", "dm_clear", "dm_load_error", "dm_message",
+        "dm_remove", "dm_resume", "dm_suspend", "flush", "freeze", "thaw", "kill", "lock_memory",
+        "make_mutable", "mount_api", "overwrite_file", "reboot", "remount",
+        "remove_encryption_key", "scrub_memory", "stop_array", "swapoff", "sync", "syncfs",
+        "umount", "write",
     )
 )  # fmt: skip
 """The methods that change something. Those that only look are no points of their own."""

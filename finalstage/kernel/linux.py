@@ -7,7 +7,7 @@ import stat as modes
 from time import monotonic, sleep
 
 from finalstage.guardian import HEARTBEAT, Guardian
-from finalstage.kernel import Stat, dm
+from finalstage.kernel import Stat, dm, fscrypt, keyrings
 from finalstage.kernel._linux import ffi, lib
 from finalstage.kernel.calls import Calls
 
@@ -15,11 +15,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from finalstage.kernel import Call, DmStatus
+    from finalstage.kernel import Call, DmStatus, FileSystemKey
 
 DM_CONTROL = "/dev/mapper/control"
 MISC_MAJOR = 10
 READY_THREADS = 8
+ZEROS = 1 << 16
+LAUNCHER = "/finalstage"
+LONGEST_RECORD = 8192
+"""Bytes that hold any record of /dev/kmsg: PRINTK_MESSAGE_MAX in kernel/printk/internal.h."""
+
 CONSOLE_PATIENCE = 0.2
 """Seconds that a console which takes nothing (flow control, a dead line) may cost a write."""
 
@@ -129,9 +134,16 @@ class LinuxKernel:
         check(lib.mount(ffi.NULL, encode(target), ffi.NULL, flags, text), target)
 
     def freeze(self, target: str) -> None:
+        self._control_file_system(target, lib.FIFREEZE)
+
+    def thaw(self, target: str) -> None:
+        self._control_file_system(target, lib.FITHAW)
+
+    @staticmethod
+    def _control_file_system(target: str, command: int) -> None:
         fd = os.open(encode(target), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            check(lib.ioctl(fd, lib.FIFREEZE, ffi.cast("int", 0)), target)
+            check(lib.ioctl(fd, command, ffi.cast("int", 0)), target)
         finally:
             os.close(fd)
 
@@ -168,6 +180,13 @@ class LinuxKernel:
         fd = self._open_block(device, os.O_RDONLY | os.O_NONBLOCK)
         try:
             check(lib.ioctl(fd, lib.NBD_CLEAR_SOCK, ffi.NULL), device)
+        finally:
+            os.close(fd)
+
+    def detach_loop(self, device: str) -> None:
+        fd = self._open_block(device, os.O_RDONLY)
+        try:
+            check(lib.ioctl(fd, lib.LOOP_CLR_FD, ffi.NULL), device)
         finally:
             os.close(fd)
 
@@ -239,6 +258,93 @@ class LinuxKernel:
 
     def dm_message(self, device: str, sector: int, message: str) -> None:
         dm.message(self._control(), device, sector, message)
+
+    # Keys, and what else must not stay
+
+    def clear_keyrings(self, uid: int) -> int:
+        return keyrings.clear(uid)
+
+    def encryption_key(self, directory: str) -> FileSystemKey:
+        fd = self._open_directory(directory)
+        try:
+            return fscrypt.key_of(fd)
+        finally:
+            os.close(fd)
+
+    def remove_encryption_key(self, directory: str, key: FileSystemKey) -> bool:
+        fd = self._open_directory(directory)
+        try:
+            return fscrypt.remove(fd, key)
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _open_directory(path: str) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(encode(path), flags)
+
+    def overwrite_file(self, path: str) -> None:
+        fd = os.open(encode(path), os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(fd)
+            if not modes.S_ISREG(found.st_mode):
+                return
+            at = 0
+            while at < found.st_size:
+                at += os.pwrite(fd, bytes(min(ZEROS, found.st_size - at)), at)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.unlink(encode(path))
+
+    def mount_api(self, fstype: str, target: str) -> None:
+        flags = lib.MS_NOSUID | lib.MS_NODEV | lib.MS_NOEXEC
+        kind = fstype.encode()
+        check(lib.mount(kind, encode(target), kind, flags, ffi.NULL), target)
+
+    def make_mutable(self, path: str) -> None:
+        fd = os.open(encode(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fscrypt.clear_flags(fd, lib.FS_IMMUTABLE_FL)
+        finally:
+            os.close(fd)
+
+    # Memory
+
+    def kernel_log(self) -> bytes:
+        # Each read(2) gives one record, EPIPE if some have been overwritten meanwhile.
+        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        records = []
+        try:
+            while True:
+                try:
+                    records.append(os.read(fd, LONGEST_RECORD))
+                except BlockingIOError:
+                    return b"".join(records)
+                except BrokenPipeError:
+                    continue
+        finally:
+            os.close(fd)
+
+    def scrub_memory(self, seconds: float) -> tuple[bool, int]:
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        try:
+            helper = os.posix_spawn(
+                LAUNCHER,
+                (LAUNCHER, "--scrub", f"{seconds:.3f}"),
+                {},
+                file_actions=((os.POSIX_SPAWN_DUP2, theirs, 1),),
+            )
+        finally:
+            os.close(theirs)
+        try:
+            words = os.read(ours, 256).decode().split()
+        finally:
+            os.close(ours)
+        os.waitpid(helper, 0)
+        if len(words) != 2 or words[0] not in ("all", "part"):
+            raise OSError(0, " ".join(words[1:]) or "the helper was killed")
+        return words[0] == "all", int(words[1])
 
     # Processes, time, calls
 

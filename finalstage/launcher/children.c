@@ -5,9 +5,12 @@
 #include "launcher.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -16,8 +19,10 @@
 #define LONGEST_PAUSE SECOND
 #define WITHOUT_SIGNALS 50 /* how often to look where no descriptor tells of SIGCHLD */
 #define FORK_PATIENCE (2 * SECOND)
+#define KEPT (4u << 20) /* bytes; a child that seals needs some 300 kB */
 
 static int signals = -1;
+static void *kept = MAP_FAILED;
 
 long now(void)
 {
@@ -25,6 +30,57 @@ long now(void)
 
     clock_gettime(CLOCK_MONOTONIC, &time);
     return time.tv_sec * SECOND + time.tv_nsec / 1000000;
+}
+
+static void set_oom_score(const char *score)
+{
+    int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    if (file >= 0 && write(file, score, strlen(score)) < 0)
+        say("cannot set oom_score_adj to %s: %s", score, strerror(errno));
+    close(file);
+}
+
+void be_spared(void)
+{
+    set_oom_score("-1000");
+}
+
+void be_last(void)
+{
+    set_oom_score("-999");
+}
+
+long free_memory(void)
+{
+    static const char name[] = "MemAvailable:";
+    char text[1024], *found = NULL;
+    int file = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+    ssize_t got = read(file, text, sizeof text - 1);
+
+    close(file);
+    if (got > 0) {
+        text[got] = '\0';
+        found = strstr(text, name);
+    }
+    return found ? strtol(found + sizeof name - 1, NULL, 10) : 0;
+}
+
+void keep_memory(void)
+{
+    if (free_memory() < 8 * (KEPT >> 10)) /* we cannot be killed, so to ask may be to panic */
+        return;
+    kept = mmap(NULL, KEPT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1,
+                0);
+    if (kept != MAP_FAILED)
+        madvise(kept, KEPT, MADV_DONTFORK);
+}
+
+void give_memory_back(void)
+{
+    if (kept != MAP_FAILED)
+        munmap(kept, KEPT);
+    kept = MAP_FAILED;
 }
 
 void watch_children(void)
@@ -39,8 +95,10 @@ void watch_children(void)
 int start_child(struct child *child, int (*act)(void *), void *argument)
 {
     *child = (struct child){.pid = left_out.fork ? -1 : fork()};
-    if (child->pid == 0)
+    if (child->pid == 0) {
+        be_last();
         _exit(act(argument));
+    }
     child->running = child->pid > 0;
     return child->running ? 0 : -1;
 }

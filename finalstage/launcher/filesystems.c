@@ -111,6 +111,38 @@ static size_t list(struct file_system *found, size_t most)
     return count;
 }
 
+int make_room(void *unused)
+{
+    enum { MOST = 1024 };
+    static int parents[MOST], ids[MOST];
+    static char places[MOST][128];
+    FILE *mountinfo = fopen("/proc/self/mountinfo", "re");
+    char *line = NULL;
+    size_t count = 0, all = 0, size = 0;
+
+    (void)unused;
+    while (mountinfo && all < MOST && getline(&line, &size, mountinfo) > 0) {
+        char *type = strstr(line, " - ");
+
+        if (sscanf(line, "%d %d %*s %*s %127s", &ids[count], &parents[all], places[count]) != 3)
+            continue;
+        all++;
+        if (type && !strncmp(type, " - tmpfs ", 9) && strlen(places[count]) < 127 &&
+            !strncmp(places[count], "/" OLD_ROOT "/", sizeof OLD_ROOT + 1))
+            count++;
+    }
+    for (size_t i = count; i-- > 0;) {
+        int is_parent = all == MOST;
+
+        for (size_t other = 0; other < all; other++)
+            is_parent |= parents[other] == ids[i];
+        unescape(places[i]);
+        if (!is_parent)
+            umount2(places[i], MNT_DETACH | UMOUNT_NOFOLLOW);
+    }
+    return 0;
+}
+
 static int remount(const struct file_system *fs, unsigned long flags)
 {
     /* Errors must not panic: the device below may lose its key, and its table. */

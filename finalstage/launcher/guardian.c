@@ -25,6 +25,7 @@
 #define RESCUE_SHARE 4             /* a fourth of the whole, at most this: */
 #define RESCUE_RESERVE (20 * SECOND)
 #define SHORTEST_ATTEMPT (10 * SECOND) /* SHORTEST_BUDGET in finalstage/handover */
+#define STAGE_NEEDS (24 << 10)         /* kilobytes */
 #define MOST_ARGUMENTS 64
 #define MOST_VARIABLES 80
 
@@ -72,15 +73,6 @@ static void read_test_switches(char **environment)
     left_out.reboot = is_asked(environment, "FINALSTAGE_RESCUE=", "noreboot");
 }
 
-static void set_oom_score(const char *score)
-{
-    int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-
-    if (file >= 0 && write(file, score, strlen(score)) < 0)
-        say("cannot be spared by the OOM killer: %s", strerror(errno));
-    close(file);
-}
-
 struct attempt {
     int number, channel;
     long budget; /* of a second attempt */
@@ -105,9 +97,6 @@ static int become_stage(void *argument)
         sigaction(deaf_to[i], &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    /* The last to be killed when memory runs out, but not spared: where nobody is left to kill,
-     * the kernel panics (out_of_memory() in mm/oom_kill.c), while without it we can still seal. */
-    set_oom_score("-999");
 
     arguments[count++] = STAGE; /* by this it finds its files where /proc is missing */
     for (char **each = attempt->arguments + 1; *each && count < MOST_ARGUMENTS; each++)
@@ -234,13 +223,16 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
         syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_CAD_OFF,
                 NULL);
     read_test_switches(environment);
-    set_oom_score("-1000");
+    be_spared();
     watch_children();
     prepare_down();
     dm_open();
     told.verb = verb_in(attempt.arguments);
     watchdog_open(told.verb);
     mlockall(MCL_CURRENT | MCL_FUTURE);
+    if (free_memory() < STAGE_NEEDS)
+        aside("make room", make_room, NULL, SECOND);
+    keep_memory();
 
     attempt.number = 1;
     attempt.channel = open_channel();
@@ -252,6 +244,8 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
             kill(stage.pid, SIGKILL);
             wait_children(&stage, 1, now() + SECOND);
         }
+        if (WIFSIGNALED(stage.status) && WTERMSIG(stage.status) == SIGKILL)
+            aside("make room", make_room, NULL, SECOND); /* memory may have run out */
         say("starting it once more, with %ld s", attempt.budget / SECOND);
         attempt.number = 2;
         attempt.channel = open_channel();

@@ -63,6 +63,18 @@ void reap(struct child *children, size_t count);
  * most until a time. */
 void pause_until(long until, struct child *children, size_t count, struct told *told);
 
+/* Have our children be the last that are killed when memory runs out, but not spared: where nobody
+ * is left to kill, the kernel panics (out_of_memory() in mm/oom_kill.c). We are spared. */
+void be_spared(void);
+void be_last(void);
+
+/* Kilobytes that can be had without anybody being killed; 0 if that cannot be seen. */
+long free_memory(void);
+
+/* Take some memory now, and give it back when we have to do without the stage: enough to fork. */
+void keep_memory(void);
+void give_memory_back(void);
+
 /* Wait until all children have ended, at most until a time; how many are still running. */
 size_t wait_children(struct child *children, size_t count, long until);
 
@@ -78,6 +90,9 @@ void rescue(const struct told *told, pid_t stage, long until);
 
 /* End all processes but kernel threads, storage daemons, PID 1, us and who waits for us. */
 int end_processes(void *spared_parent);
+
+/* Let go of file systems that are only memory, and that nothing is mounted in. */
+int make_room(void *unused);
 
 /* Write out every file system, and make read-only (else freeze) those on block devices. The
  * argument is the time by which to be done; goes on longer only while something moves. */

@@ -23,4 +23,8 @@ void enter_tree(void);
 /* Run the stage, and take the machine down if it does not. Returns only if that failed. */
 void guard_stage(char **arguments, char **environment, int as_pid1);
 
+/* Overwrite free memory, for some seconds at most, and say on standard output how much of it:
+ * "all BYTES", "part BYTES", or "failed: REASON". Returns the exit status. */
+int scrub_memory(const char *seconds);
+
 #endif

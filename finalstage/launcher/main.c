@@ -83,6 +83,8 @@ int main(int argc, char **argv)
 {
     int as_pid1 = getpid() == 1;
 
+    if (argc == 3 && !strcmp(argv[1], "--scrub"))
+        return scrub_memory(argv[2]);
     if (argc == 2 && !strcmp(argv[1], "--version")) {
         argv[0] = STAGE;
         execve(STAGE, argv, environ); /* works where the tree is the root: that is the test */

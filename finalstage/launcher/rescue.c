@@ -120,10 +120,12 @@ void rescue(const struct told *told, pid_t stage, long until)
     int left;
     long write_until = now() + WRITE_TIME, seal_until;
 
+    give_memory_back();
     if (stage)
         kill(stage, SIGKILL);
     if (aside("end all processes", end_processes, &guardian, KILL_TIME) && guardian == 1)
         aside("end all processes at once", end_everybody, NULL, SECOND);
+    aside("make room", make_room, NULL, SECOND);
     if (!told->sealed) {
         if (write_until < until - SEAL_TIME)
             write_until = until - SEAL_TIME;

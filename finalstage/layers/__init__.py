@@ -5,7 +5,7 @@ A new kind is a new module here, named in `KINDS`.
 
 from __future__ import annotations
 
-from finalstage.layers import disk, dm, md, mount, partition, swap
+from finalstage.layers import disk, dm, loop, md, mount, partition, swap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
             """
 
 
-KINDS: tuple[Kind, ...] = (mount, swap, dm, md, partition, disk)
+KINDS: tuple[Kind, ...] = (mount, swap, dm, md, loop, partition, disk)
 BY_NAME: dict[str, Kind] = {kind.KIND: kind for kind in KINDS}
 
 

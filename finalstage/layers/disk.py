@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from finalstage.world import World
 
 KIND = "disk"
-OTHER_KINDS = frozenset(("dm", "md", "partition"))
+OTHER_KINDS = frozenset(("dm", "md", "partition", "loop"))
 
 
 def scan(kernel: Kernel, world: World) -> list[Layer]:

@@ -41,6 +41,11 @@ class Mount(Layer):
         return "errors=panic" in self.super_options.split(",")
 
     @property
+    def has_server(self) -> bool:
+        """Whether a process or another machine has to answer whatever is asked of it."""
+        return self.type.startswith("fuse") or self.type in NETWORK_FILE_SYSTEMS
+
+    @property
     def is_api(self) -> bool:
         """Whether the file system is only an interface to the kernel, or lives in memory."""
         return self.type in API_FILE_SYSTEMS
@@ -91,7 +96,7 @@ def _hiding(mounts: tuple[Entry, ...]) -> dict[int, list[str]]:
 def release(kernel: Kernel, layer: Layer) -> str:
     """Have a FUSE or network file system give up what it waits for, and leave the tree."""
     assert isinstance(layer, Mount)
-    if layer.type.startswith("fuse") or layer.type in NETWORK_FILE_SYSTEMS:
+    if layer.has_server:
         kernel.umount(layer.target, detach=True, force=True)
         return "was given up"
     return ""
@@ -106,8 +111,17 @@ def defuse(kernel: Kernel, layer: Mount) -> None:
 
 
 def close(kernel: Kernel, layer: Layer) -> None:
-    """Unmount it, which writes out its file system if it was the last mount of it."""
+    """Unmount it, which writes out its file system if it was the last mount of it.
+
+    A frozen one would outlive its last mount, and hold its device: freeze_super() in fs/super.c
+    takes a reference. So it goes on first, whoever froze it.
+    """
     assert isinstance(layer, Mount)
+    if not layer.is_api and not layer.has_server:
+        try:
+            kernel.thaw(layer.target)
+        except OSError:
+            pass  # it is not frozen, as nearly always, or cannot be
     try:
         kernel.umount(layer.target)
     except OSError as error:

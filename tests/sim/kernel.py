@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from finalstage.kernel import Call, DmStatus, Stat, Target
 from tests.sim.machine import Device, Machine, Mount
+from tests.sim.secrets import Secrets
 
 HANG = object()
 FOREVER = float("inf")
@@ -32,7 +33,7 @@ def error(code: int, name: str) -> OSError:
     return OSError(code, os.strerror(code), name)
 
 
-class SimKernel:
+class SimKernel(Secrets):
     """A `Kernel` on a simulated machine. `said` is the console, `down` how the machine
     ended and `down_at` when."""
 
@@ -112,13 +113,21 @@ class SimKernel:
 
     def read(self, path: str) -> bytes:
         self._enter("read", path, 0.0)
+        if self.machine.efi_mounted and path in self.machine.efi:
+            return self.machine.efi[path]
         return self._text(path).encode("utf-8", "surrogateescape")
 
     def write(self, path: str, data: bytes) -> None:
         self._enter("write", path)
-        parts = path.split("/")
+        machine, parts = self.machine, path.split("/")
         if path.startswith("/sys/dev/block/") and parts[-1] in ("delete", "remove"):
             self._take_away(self._device(parts[4]))
+        if path in machine.immutable:
+            raise error(errno.EPERM, path)
+        if path in machine.settings:
+            machine.settings[path] = data.decode()
+        if path in machine.efi:
+            machine.efi[path] = data
         if path == "/proc/sysrq-trigger":
             self._go_down({b"o": "poweroff", b"b": "reboot"}[data])
 
@@ -141,6 +150,11 @@ class SimKernel:
                 "inflight": f"0 {int(found.dead)}\n",
                 "dev": found.device + "\n",
             }[parts[-1]]
+        if path in machine.settings:
+            return machine.settings[path] + "\n"
+        keys = self.key_text(path)
+        if keys is not None:
+            return keys
         if path == "/sys/kernel/kexec_loaded":
             return f"{int(machine.kexec_loaded)}\n"
         if path == "/oldroot/run/systemd/reboot-param" and machine.reboot_parameter:
@@ -173,6 +187,8 @@ class SimKernel:
     @staticmethod
     def _block_text(device: Device, name: str, path: str) -> str:
         texts = {"dev": device.device, "size": str(device.sectors)}
+        if device.kind == "loop":
+            texts["loop/backing_file"] = device.backing
         if device.kind == "md":
             texts |= {"md/array_state": "active", "md/level": device.level}
         if name not in texts:
@@ -197,6 +213,11 @@ class SimKernel:
             return ["state", "delete"] if name.startswith("sd") else ["model"]
         if path.startswith("/sys/dev/block/") and parts[5:] == ["slaves"]:
             return [machine.devices[lower].name for lower in self._device(parts[4]).below]
+        if path == "/sys/firmware/efi/efivars" and (machine.efi or machine.efi_mounted):
+            return [name.split("/")[-1] for name in machine.efi] if machine.efi_mounted else []
+        names = self.file_names(path)
+        if names is not None:
+            return names
         if path.startswith("/proc/") and parts[3:] == ["fd"]:
             return [str(n) for n, _ in enumerate(machine.processes[int(parts[2])].holds)]
         raise error(errno.ENOENT, path)
@@ -218,6 +239,9 @@ class SimKernel:
                 raise error(errno.ENOENT, path)
             lies_on = process.holds[int(parts[4])] if parts[3:4] == ["fd"] else "0:30"
             return Stat(modes.S_IFREG, lies_on, 1, "0:0", 0)
+        found = self.file_stat(path)
+        if found:
+            return found
         for swap in self.machine.swaps:
             if swap.path == path:
                 return Stat(modes.S_IFBLK, "0:6", 1, swap.device, 0)
@@ -269,6 +293,14 @@ class SimKernel:
     def freeze(self, target: str) -> None:
         self._enter("freeze", target)
         self._write_back(self._mount_at(target))
+        self.machine.frozen.add(self._mount_at(target).device)
+
+    def thaw(self, target: str) -> None:
+        self._enter("thaw", target)
+        device = self._mount_at(target).device
+        if device not in self.machine.frozen:
+            raise error(errno.EINVAL, target)
+        self.machine.frozen.remove(device)
 
     def syncfs(self, target: str) -> None:
         self._enter("syncfs", target)
@@ -310,6 +342,11 @@ class SimKernel:
         self._enter("stop_array", device)
         self._device(device)
         self._remove(device)
+
+    def detach_loop(self, device: str) -> None:
+        self._enter("detach_loop", device)
+        if not any(self.machine.holders(self._device(device).device)):
+            self._remove(device)
 
     # Device mapper
 

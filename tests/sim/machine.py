@@ -10,7 +10,9 @@ from finalstage.kernel import Target
 
 @dataclass
 class Device:
-    """A block device. `kind` is ``disk``, ``partition``, ``dm`` or ``md``.
+    """A block device. `kind` is ``disk``, ``partition``, ``dm``, ``md`` or ``loop``.
+
+    A loop device has `backing`, a file on the file system of the device `lies_on`.
 
     A dead one answers nothing, a failing one only with errors.
     """
@@ -30,6 +32,8 @@ class Device:
     failing: bool = False
     dead: bool = False
     error_loaded: bool = False
+    backing: str = ""
+    lies_on: str = ""
 
 
 @dataclass
@@ -83,6 +87,26 @@ class Machine:
     kexec_loaded: bool = False
     command_line: str = "quiet"
     reboot_parameter: str = ""
+    # Devices whose file systems are frozen: they are held, mounted or not.
+    frozen: set[str] = field(default_factory=set)
+    # Keys by user, as "type description", and those that something in the kernel holds.
+    keyrings: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    pinned_keys: tuple[str, ...] = ()
+    # Key files, with the device of their file system; encrypted directories, with their keys.
+    files: dict[str, str] = field(default_factory=dict)
+    vaults: dict[str, bytes] = field(default_factory=dict)
+    vault_keys: set[bytes] = field(default_factory=set)
+    vaults_in_use: set[bytes] = field(default_factory=set)
+    settings: dict[str, str] = field(
+        default_factory=lambda: {"/proc/sys/vm/panic_on_oom": "1", "/proc/sys/vm/drop_caches": "0"}
+    )
+    kernel_log: bytes = b""
+    scrub_seconds: float = 0.5
+    scrubbed: bool = False
+    # EFI variables by path; efivarfs is seen once it is mounted.
+    efi: dict[str, bytes] = field(default_factory=dict)
+    efi_mounted: bool = False
+    immutable: set[str] = field(default_factory=set)
 
     def by_name(self, name: str) -> Device:
         """Return a device by its kernel name."""
@@ -91,6 +115,7 @@ class Machine:
     def holders(self, device: str) -> Iterator[str]:
         """Yield what holds a block device open, or stands on it."""
         yield from (mount.target for mount in self.mounts if mount.device == device)
+        yield from ("a frozen file system" for frozen in self.frozen if frozen == device)
         yield from (swap.path for swap in self.swaps if swap.device == device)
         for other in self.devices.values():
             if device in other.below and other.kind in ("dm", "md"):
@@ -102,6 +127,7 @@ class Machine:
             mount.busy
             or any(other.parent == mount.id for other in self.mounts)
             or any(mount.device in process.holds for process in self.processes.values())
+            or any(mount.device == device.lies_on for device in self.devices.values())
         )
 
     def reaches(self, device: str) -> Iterator[Device]:

@@ -127,6 +127,14 @@ def test_what_cannot_be_made_read_only_is_frozen() -> None:
     assert not machine.mounts[4].dirty
 
 
+def test_what_was_frozen_before_goes_on_and_is_closed() -> None:
+    machine = main_stack()
+    machine.frozen.add(ROOT)
+    kernel = shut_down(machine)
+    assert kernel.lost == []
+    assert devices(machine) == {"vda", "vdb"}
+
+
 def test_what_cannot_be_frozen_either_is_written_out() -> None:
     machine = main_stack()
     machine.mounts[4].busy = machine.mounts[4].written = True

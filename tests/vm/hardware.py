@@ -18,7 +18,11 @@ COMMAND_LINE = "console=ttyS0,115200 norandmaps panic=-1 loglevel=5 sysrq_always
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk of the guest: /dev/disk/NAME there. `size` is in MiB, `bus` virtio, nvme or scsi."""
+    """A disk of the guest: /dev/disk/NAME there. `size` is in MiB, `bus` virtio, nvme, scsi or nbd.
+
+    One on nbd is served by QEMU, at the port `nbd=` on the guest's command line of the machine
+    10.0.2.2, and the guest has to connect itself (layers.NetworkDisk).
+    """
 
     name: str
     size: int = 384
@@ -38,8 +42,14 @@ class Hardware:
 
     @property
     def can_be_saved(self) -> bool:
-        """Whether QEMU can save such a machine: its NVMe controller is "non-migratable" (7.2)."""
-        return all(disk.bus != "nvme" for disk in self.disks)
+        """Whether QEMU can save such a machine: its NVMe controller is "non-migratable" (7.2), and
+        a connection does not outlive it."""
+        return not {"nvme", "nbd"} & {disk.bus for disk in self.disks}
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The names of the disks that QEMU serves over the network."""
+        return tuple(disk.name for disk in self.disks if disk.bus == "nbd")
 
 
 @cache
@@ -64,6 +74,8 @@ def arguments(
     yield from _disk(Disk("tray"), tray, read_only=True)
     if any(disk.bus == "scsi" for disk in of.disks):
         yield from ("-device", "virtio-scsi-pci")
+    if of.served:
+        yield from ("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
     for disk in of.disks:
         yield from _disk(disk, images[disk.name], read_only=read_only)
     yield from of.devices
@@ -81,5 +93,7 @@ def _disk(disk: Disk, image: Path, *, read_only: bool) -> Iterator[str]:
     yield from ("-object", f"throttle-group,id={group}")
     throttle = f"driver=throttle,throttle-group={group},file=image-{disk.name}"
     yield from ("-blockdev", f"node-name={disk.name},{throttle},{access}")
+    if disk.bus == "nbd":
+        return
     device = {"virtio": "virtio-blk-pci", "nvme": "nvme", "scsi": "scsi-hd"}[disk.bus]
     yield from ("-device", f"{device},id=disk-{disk.name},drive={disk.name},serial={disk.name}")

@@ -110,6 +110,32 @@ class Linear:
         )
 
 
+@dataclass(frozen=True)
+class NetworkDisk:
+    """The disk `disk` of the hardware, connected over the network as /dev/nbd0.
+
+    Its process is marked as one that storage needs to the end, as nbd-client -systemd-mark does.
+    """
+
+    disk: str
+
+    name: ClassVar[str] = "nbd0"
+    title: ClassVar[str] = "NBD nbd0"
+    below: ClassVar[tuple[str, ...]] = ()
+    modules: ClassVar[tuple[str, ...]] = ("virtio_net", "nbd")
+    clean: ClassVar[Mapping[str, str]] = NONE
+
+    def build(self) -> str:
+        return f"""
+            ifconfig eth0 10.0.2.15 up
+            port=$(sed 's/.*nbd=\\([0-9]*\\).*/\\1/' /proc/cmdline)
+            chmod 755 /run/tray/trouble
+            (exec -a @nbd /run/tray/trouble nbd /dev/nbd0 10.0.2.2 $port {self.disk})"""
+
+    def judge(self) -> str:
+        return f"ln -sf disk/{self.disk} /dev/nbd0"
+
+
 def _key(name: str) -> bytes:
     """A volume key, 64 bytes. The host knows it; no guest ever gets it but as a key."""
     return hashlib.shake_256(f"volume key of {name}".encode()).digest(64)

@@ -50,6 +50,13 @@ class End:
     seconds: float
 
 
+def _free_port() -> int:
+    """A TCP port of this machine that nobody listens at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
 class Machine:
     """A running QEMU. Use it as `async with Machine(...) as machine:`; leaving kills it.
 
@@ -79,6 +86,7 @@ class Machine:
         self._on_console = on_console
         self._log = log
         self._ends: dict[str, tuple[socket.socket, socket.socket]] = {}
+        self._port = _free_port() if hardware.served else 0
         self._command = [QEMU, *arguments(hardware, images, tray, read_only)]
         self._command += self._connections()
         # Without a file of its own a machine maps the state's, privately: it starts at once.
@@ -105,6 +113,8 @@ class Machine:
         if boot:
             kernel, initrd = boot
             line = f"{COMMAND_LINE} {self.hardware.command_line}".strip()
+            if self.hardware.served:
+                line += f" nbd={self._port}"
             yield from ("-kernel", str(kernel), "-initrd", str(initrd), "-append", line)
         else:
             yield from ("-incoming", "defer")
@@ -139,6 +149,11 @@ class Machine:
         except Exception as error:
             raise GuestError(f"QEMU did not start: {await self._complaint()}") from error
         self._tasks.append(asyncio.create_task(self._watch_events(listener)))
+        if self.hardware.served:
+            place = {"host": "127.0.0.1", "port": str(self._port)}
+            await self.qmp("nbd-server-start", addr={"type": "inet", "data": place})
+        for name in self.hardware.served:
+            await self.qmp("nbd-server-add", device=name, writable=True)
         if self._state:
             await self._migration("migrate-incoming", f"exec:cat {self._state.devices}")
             await self._qmp.execute("cont")

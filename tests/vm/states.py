@@ -58,7 +58,7 @@ def built(stack: Stack) -> State:
 def ingredients(stack: Stack) -> tuple[dict[str, Path], dict[str, bytes]]:
     """What the tray must hold, besides its files, for a stack to be built: folders and blobs."""
     luks = [layer for layer in stack.layers if isinstance(layer, Luks)]
-    blobs = {f"{layer.name}.header": _header(*layer.keys, layer.version) for layer in luks}
+    blobs = {f"{layer.name}.header": _header(layer.keys[0], layer.version) for layer in luks}
     folders = {} if stack.root == INITRAMFS else {"root": guest().root(stack.root)}
     return folders, blobs | tables(stack)
 
@@ -128,8 +128,8 @@ def _header(key: bytes, version: int) -> bytes:
     libraries = f"{tree}/lib/x86_64-linux-gnu:{tree}/usr/lib/x86_64-linux-gnu"
     loader = (tree / "lib64/ld-linux-x86-64.so.2", "--library-path", libraries)
     form = ("--type", f"luks{version}", "--cipher", "aes-xts-plain64", "--key-size", "512")
-    small = ("--offset", str(HEADER // 512))
-    fast = ("--pbkdf-force-iterations", "1000")
+    small: tuple[str, ...] = ("--offset", str(HEADER // 512))
+    fast: tuple[str, ...] = ("--pbkdf-force-iterations", "1000")
     if version == 2:
         small += ("--luks2-metadata-size", "16k", "--luks2-keyslots-size", "512k")
         fast += ("--pbkdf", "pbkdf2")

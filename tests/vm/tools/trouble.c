@@ -5,7 +5,7 @@
  *   trouble unshare [FILE]    sleep in a mount namespace of its own, which FILE keeps alive
  *   trouble comet             fork without end, each process ending as soon as it has a child
  *   trouble bomb              fork without end, each process going on
- *   trouble nbd DEVICE ADDRESS PORT   connect a network block device, as nbd-client does
+ *   trouble nbd DEVICE ADDRESS PORT NAME   connect a network block device
  */
 
 #define _GNU_SOURCE
@@ -131,13 +131,13 @@ static void receive(int stream, void *into, size_t size)
 }
 
 /* The fixed newstyle handshake with NBD_OPT_EXPORT_NAME: doc/proto.md of the NBD project. */
-static void connect_nbd(const char *name, const char *address, const char *port)
+static void connect_nbd(const char *name, const char *address, const char *port, char export)
 {
     struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
     int stream = socket(AF_INET, SOCK_STREAM, 0), device = open(name, O_RDWR);
     struct { char magic[16]; unsigned short flags; } __attribute__((packed)) hello;
     struct { unsigned int flags; char magic[8]; unsigned int option, length; char name[1]; }
-        __attribute__((packed)) wish = {htonl(3), "IHAVEOPT", htonl(1), htonl(1), "b"};
+        __attribute__((packed)) wish = {htonl(3), "IHAVEOPT", htonl(1), htonl(1), {export}};
     struct { unsigned int high, low; unsigned short flags; } __attribute__((packed)) found;
 
     inet_pton(AF_INET, address, &place.sin_addr);
@@ -171,8 +171,8 @@ int main(int argc, char **argv)
         comet();
     else if (!strcmp(what, "bomb"))
         bomb();
-    else if (!strcmp(what, "nbd") && argc == 5)
-        connect_nbd(on, argv[3], argv[4]);
+    else if (!strcmp(what, "nbd") && argc == 6)
+        connect_nbd(on, argv[3], argv[4], *argv[5]);
     else
         errx(2, "does not know how to %s", what);
     return 0;

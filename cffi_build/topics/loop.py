@@ -1,0 +1,9 @@
+"""Loop devices: LOOP_CLR_FD."""
+
+SOURCE = """
+#include <linux/loop.h>
+"""
+
+CDEF = """
+#define LOOP_CLR_FD ...
+"""

@@ -1,0 +1,196 @@
+"""Copies of keys outside of the devices that use them: keyrings, and files in memory.
+
+A keyring outlives the login of its user, and an expired key stays until it is collected. There
+the passphrase caches of cryptsetup and systemd are, keys of fscrypt, tickets of Kerberos.
+Source: Documentation/security/keys/core.rst, proc(5) on /proc/keys.
+"""
+
+from __future__ import annotations
+
+from finalstage import mountinfo
+from finalstage.lines import Line
+from finalstage.value import Value
+from finalstage.world import describe, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from finalstage.kernel import Kernel
+
+KEYRING_SECONDS = 5.0
+COLLECT_SECONDS = 2.0
+FIRST_LOOK, SLOWEST_LOOK = 0.002, 0.05
+FILE_SECONDS = 5.0
+
+SECRET_TYPES = frozenset(("user", "logon", "big_key", "encrypted", "trusted", "rxrpc", "ceph"))
+"""Types of keys whose payload is a secret. Others hold public keys, names and numbers."""
+
+KEY_FILES = ("/run/cryptsetup-keys.d", "/run/cryptsetup-initramfs")
+"""Where keys lie in files while a machine runs: crypttab(5)."""
+
+IN_MEMORY = frozenset(("tmpfs", "ramfs", "rootfs"))
+"""File systems in which to overwrite a file is to overwrite the memory that it is in."""
+
+ROOTS = ("", "/oldroot")
+MOST_FILES = 1000
+DEEPEST = 4
+
+
+class Key(Value):
+    """A line of /proc/keys. `flags` as there: I instantiated, R revoked, D dead, i invalidated."""
+
+    serial: int
+    flags: str
+    owner: int
+    type: str
+    description: str
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its payload is a secret and still there."""
+        return self.type in SECRET_TYPES and "I" in self.flags and not set(self.flags) & set("RDi")
+
+
+def clear(kernel: Kernel, until: float) -> list[Line]:
+    """Clear the keyrings of all users and have the kernel collect what was in them.
+
+    To be called when all devices are closed or sealed: what then still holds a key is named. It
+    never raises, and returns by `until`.
+    """
+    cleared: dict[int, int] = {}
+    problems: list[str] = []
+    call = kernel.start("clear keyrings", lambda: _clear_all(kernel, cleared, problems))
+    kernel.wait((call,), min(KEYRING_SECONDS, until - kernel.now()))
+    if not call.done:
+        problems.append(f"no answer in {kernel.now() - call.started:.0f} s")
+    elif call.error:
+        problems.append(describe(call.error))
+    lines = [Line(f"cannot clear all keyrings: {problem}", bad=True) for problem in problems]
+    secrets, others = _collected(kernel, min(until, kernel.now() + COLLECT_SECONDS))
+    count = sum(cleared.values())
+    if count:
+        users = sum(bool(number) for number in cleared.values())
+        lines.append(Line(f"cleared {count} keys from the keyrings of {users} users"))
+    if others:
+        lines.append(Line(f"keyrings are still in use by {', '.join(others)}", bad=True))
+    return lines + [Line(f"A KEY MAY REMAIN IN MEMORY: {what}", bad=True) for what in secrets]
+
+
+def _clear_all(kernel: Kernel, cleared: dict[int, int], problems: list[str]) -> None:
+    """Clear everybody's keyrings, root's last, since as root everybody's quota is seen."""
+    try:
+        kernel.write("/proc/sys/kernel/keys/gc_delay", b"0")
+    except FileNotFoundError:
+        return  # a kernel without keyrings
+    except OSError as error:
+        problems.append(f"expired keys stay a while: {describe(error)}")
+    for uid in sorted({0, *users(kernel)}, reverse=True):
+        try:
+            cleared[uid] = kernel.clear_keyrings(uid)
+        except OSError as error:
+            problems.append(f"user {uid}: {describe(error)}")
+
+
+def users(kernel: Kernel) -> dict[int, int]:
+    """Return how many keys each user has: /proc/key-users, ``uid: usage keys/instantiated …``."""
+    found = {}
+    try:
+        lines = text(kernel, "/proc/key-users").splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        uid, _, rest = line.partition(":")
+        fields = rest.split()
+        if uid.strip().isdigit() and len(fields) > 1 and fields[1].partition("/")[0].isdigit():
+            found[int(uid)] = int(fields[1].partition("/")[0])
+    return found
+
+
+def visible(kernel: Kernel) -> list[Key]:
+    """Return the keys that root can see: /proc/keys."""
+    found = []
+    try:
+        lines = text(kernel, "/proc/keys").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        fields = line.split(None, 8)
+        if len(fields) == 9:
+            try:
+                serial, owner = int(fields[0], 16), int(fields[5])
+            except ValueError:
+                continue
+            found.append(Key(serial, fields[1], owner, fields[7], fields[8].strip()))
+    return found
+
+
+def _collected(kernel: Kernel, until: float) -> tuple[list[str], list[str]]:
+    """Wait until the kernel has collected everything; return the secrets that it keeps of root's,
+    and which other users have something: a count that a keyring is in, too, if a process that
+    could not be ended has one."""
+    pause = FIRST_LOOK
+    while True:
+        secrets = [f"{key.type} {key.description}" for key in visible(kernel) if key.is_secret]
+        others = [f"user {uid}" for uid, count in users(kernel).items() if uid and count]
+        if not (secrets or others) or kernel.now() + pause >= until:
+            return secrets, others
+        kernel.sleep(pause)
+        pause = min(2 * pause, SLOWEST_LOOK)
+
+
+def wipe_files(kernel: Kernel, until: float, extra: Sequence[str] = ()) -> list[Line]:
+    """Overwrite and remove key files that lie in memory; `extra` are more files or directories.
+
+    To be called when processes have ended and nothing has been unmounted yet.
+    """
+    wiped: list[str] = []
+    problems: list[str] = []
+    call = kernel.start("wipe key files", lambda: _wipe_all(kernel, extra, wiped, problems))
+    kernel.wait((call,), min(FILE_SECONDS, until - kernel.now()))
+    if not call.done:
+        problems.append(f"no answer in {kernel.now() - call.started:.0f} s")
+    elif call.error:
+        problems.append(describe(call.error))
+    lines = [Line(f"A KEY FILE MAY REMAIN: {problem}", bad=True) for problem in problems]
+    if wiped:
+        shown = ", ".join(wiped[:3]) + (f" and {len(wiped) - 3} more" if wiped[3:] else "")
+        lines.append(Line(f"overwrote the key files {shown}"))
+    return lines
+
+
+def _wipe_all(kernel: Kernel, extra: Sequence[str], wiped: list[str], problems: list[str]) -> None:
+    mounts = mountinfo.parse(kernel.read("/proc/self/mountinfo"))
+    in_memory = {mount.device for mount in mounts if mount.fstype in IN_MEMORY}
+    for root in ROOTS:
+        for place in (*KEY_FILES, *extra):
+            for path in _files(kernel, root + place):
+                name = path[len(root) :]
+                try:
+                    if kernel.stat(path).device in in_memory:
+                        kernel.overwrite_file(path)
+                        wiped.append(name)
+                    elif place in extra:
+                        problems.append(f"{name} does not lie in memory")
+                except FileNotFoundError:
+                    continue  # the same directory below another root
+                except OSError as error:
+                    problems.append(f"{name}: {describe(error)}")
+
+
+def _files(kernel: Kernel, place: str) -> Iterator[str]:
+    """Yield a file, or all files below a directory."""
+    todo = [(place, 0)]
+    for _ in range(MOST_FILES):
+        if not todo:
+            return
+        path, depth = todo.pop()
+        try:
+            names = kernel.listdir(path)
+        except NotADirectoryError:
+            yield path
+        except OSError:
+            continue
+        else:
+            if depth < DEEPEST:
+                todo += [(f"{path}/{name}", depth + 1) for name in names]

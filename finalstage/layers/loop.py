@@ -1,0 +1,85 @@
+"""Loop devices: detached from the file or device behind them.
+
+Beside its file, a loop device holds the credentials of whoever set it up: if that was cryptsetup,
+its thread keyring with the volume key is among them. Source: drivers/block/loop.c, loop(4).
+"""
+
+from __future__ import annotations
+
+from errno import ENXIO
+
+from finalstage.layers.swap import holding_mount
+from finalstage.stack import Layer
+from finalstage.world import block_id, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from finalstage.kernel import Kernel
+    from finalstage.world import World
+
+KIND = "loop"
+DELETED = " (deleted)"
+
+
+class Loop(Layer):
+    """A loop device; `backing` is the file behind it, by its name before the pivot."""
+
+    backing: str = ""
+
+
+def scan(kernel: Kernel, world: World) -> list[Loop]:
+    """Every loop device with something behind it; the others have no such directory in /sys."""
+    found = []
+    nodes = {f"/dev/{block.name}": block for block in world.blocks}
+    for block in world.blocks:
+        if "loop" not in block.entries:
+            continue
+        path = _backing(kernel, f"{block.path}/loop/backing_file")
+        mount = holding_mount(world, path)
+        # A block device behind it is no file on a mount that would have to go before.
+        device = nodes.get(world.name_of(path))
+        found.append(
+            Loop(
+                id=block_id(block.device),
+                kind=KIND,
+                type="loop",
+                name=block.name,
+                below=((block_id(device.device),) if device else ()) + ((mount,) if mount else ()),
+                device=block.device,
+                backing=world.name_of(path),
+            )
+        )
+    return found
+
+
+def _backing(kernel: Kernel, path: str) -> str:
+    try:
+        return text(kernel, path).removesuffix(DELETED)
+    except OSError:
+        return ""  # it has just been detached, or its file cannot be named
+
+
+def settle(kernel: Kernel, layer: Layer) -> None:
+    """Write out its page cache, and its file's."""
+    kernel.flush(layer.device)
+
+
+def release(kernel: Kernel, layer: Layer) -> str:
+    """It has no way of its own; what its file lies on may have."""
+    return ""
+
+
+def close(kernel: Kernel, layer: Layer) -> None:
+    """Flush it, then detach it; that also where flushing failed, which is raised afterwards.
+
+    It and its partitions go when the last user does. One with autoclear may have detached itself
+    as its last user closed it, or as we close what we opened to flush it.
+    """
+    try:
+        settle(kernel, layer)
+    finally:
+        try:
+            kernel.detach_loop(layer.device)
+        except OSError as error:
+            if error.errno != ENXIO:
+                raise

@@ -1,0 +1,168 @@
+"""Plaintext and keys in memory that nobody uses any more: overwritten before the machine goes down.
+
+The kernel does not clear what it frees, unless it was built or booted with init_on_free. So the
+caches are dropped, and all that is free then is taken and cleared: finalstage/launcher/scrub.c.
+"""
+
+from __future__ import annotations
+
+from finalstage.bounded import bounded
+from finalstage.lines import Line
+from finalstage.world import describe, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from finalstage.kernel import Kernel
+
+AUTO, ALWAYS, NEVER = "auto", "always", "never"
+
+LONGEST = 20.0
+"""Seconds that overwriting may take: some 100 GB a node, of what memory is made of today."""
+
+RESERVE = 3.0
+"""Seconds before the end at which overwriting must be over."""
+
+DROP_SECONDS = 5.0
+MIB = 1 << 20
+
+
+TUNING = (
+    # Running out of memory is on purpose, and must kill one of the workers and nothing else.
+    ("/proc/sys/vm/panic_on_oom", "0"),
+    ("/proc/sys/vm/oom_kill_allocating_task", "0"),
+    ("/proc/sys/vm/oom_dump_tasks", "0"),
+    ("/proc/sys/vm/overcommit_memory", "1"),
+    # Huge pages are cleared fastest; but nobody waits for them to be made.
+    ("/sys/kernel/mm/transparent_hugepage/defrag", "never"),
+    ("/sys/kernel/mm/transparent_hugepage/enabled", "always"),
+    # What the kernel keeps back from processes: for DMA, for interrupts, for reclaim.
+    ("/proc/sys/vm/nr_hugepages", "0"),
+    ("/proc/sys/vm/lowmem_reserve_ratio", "0 0 0 0 0"),
+    ("/proc/sys/vm/watermark_boost_factor", "0"),
+    ("/proc/sys/vm/min_free_kbytes", "0"),
+)
+"""Settings while memory is overwritten. Source: Documentation/admin-guide/sysctl/vm.rst."""
+
+MUST = "/proc/sys/vm/panic_on_oom"
+PRINTK = "/proc/sys/kernel/printk"
+
+
+def scrub(kernel: Kernel, until: float, mode: str, had_encryption: bool) -> list[Line]:
+    """Drop all caches and overwrite all free memory; never raises, and returns by `until`.
+
+    To be called when all is closed and sealed, and all keys are dropped.
+    """
+    if mode == NEVER or (mode == AUTO and not had_encryption):
+        return []
+    lines = []
+    error = bounded(kernel, "drop caches", lambda: drop_caches(kernel), DROP_SECONDS, until)
+    if error:
+        lines.append(Line(f"cannot drop the caches: {error}", bad=True))
+    if init_on_free(kernel):
+        return [*lines, Line("memory needs no overwriting: the kernel clears what it frees")]
+    return [*lines, overwrite(kernel, min(until - RESERVE, kernel.now() + LONGEST))]
+
+
+def drop_caches(kernel: Kernel) -> None:
+    """Free all pages, dentries, inodes and empty slabs that are only kept in case of need.
+
+    Source: Documentation/admin-guide/sysctl/vm.rst, Documentation/ABI/testing/sysfs-kernel-slab.
+    """
+    kernel.write("/proc/sys/vm/drop_caches", b"3")
+    shrink_slabs(kernel)
+
+
+def shrink_slabs(kernel: Kernel) -> None:
+    """Give back slabs that hold no object any more."""
+    try:
+        names = kernel.listdir("/sys/kernel/slab")
+    except OSError:
+        return  # a kernel with another allocator
+    for name in names:
+        try:
+            kernel.write(f"/sys/kernel/slab/{name}/shrink", b"1")
+        except OSError:
+            continue  # it has just gone
+
+
+def init_on_free(kernel: Kernel) -> bool:
+    """Whether the kernel clears what it frees; false if that cannot be seen.
+
+    The command line decides where it says so; else what the kernel was built with, which it
+    only tells in its log while it boots: report_meminit() in mm/page_alloc.c, "mem auto-init".
+    """
+    try:
+        options = text(kernel, "/proc/cmdline").split()
+    except OSError:
+        options = []
+    said = [option.partition("=")[2] for option in options if option.startswith("init_on_free=")]
+    if said:
+        return said[-1] in ("1", "on", "y", "Y", "yes")
+    try:
+        log = kernel.kernel_log()
+    except OSError:
+        return False
+    at = log.rfind(b"mem auto-init:")
+    return at >= 0 and b"heap free:on" in log[at : at + 200].partition(b"\n")[0]
+
+
+def overwrite(kernel: Kernel, until: float) -> Line:
+    """Have all free memory overwritten, and say how much it was."""
+    seconds = until - kernel.now()
+    if seconds <= 0:
+        return Line("MEMORY IS NOT OVERWRITTEN, PLAINTEXT MAY REMAIN: no time is left", bad=True)
+    before = tune(kernel)
+    started = kernel.now()
+    try:
+        if text(kernel, MUST) != "0":
+            raise OSError(0, "the kernel would panic when memory runs out")
+    except OSError as error:
+        restore(kernel, before)
+        return failed(describe(error))
+    call = kernel.start("overwrite memory", lambda: kernel.scrub_memory(seconds))
+    kernel.wait((call,), seconds + RESERVE / 2)
+    took = kernel.now() - started
+    restore(kernel, before)
+    if not call.done:
+        return failed(f"no answer in {took:.0f} s")
+    if call.error or not isinstance(call.value, tuple):
+        return failed(describe(call.error) if call.error else "no result")
+    complete, size = call.value
+    words = f"overwrote {size // MIB} MiB of free memory in {took:.2f} s"
+    if complete:
+        return Line(words)
+    return Line(f"{words}, and there was no time for more: PLAINTEXT MAY REMAIN", bad=True)
+
+
+def failed(reason: str) -> Line:
+    """Say that it did not work."""
+    return Line(f"MEMORY IS NOT OVERWRITTEN, PLAINTEXT MAY REMAIN: {reason}", bad=True)
+
+
+def tune(kernel: Kernel) -> list[tuple[str, str]]:
+    """Let all that is free be had; return how it was before. What fails costs a few pages."""
+    before = []
+    try:
+        level = text(kernel, PRINTK)
+        kernel.write(PRINTK, b"1")  # a killed worker is no news, and a serial line is slow
+        before.append((PRINTK, level))
+    except OSError:
+        pass
+    for path, value in TUNING:
+        try:
+            old = text(kernel, path)
+            kernel.write(path, value.encode())
+        except OSError:
+            continue
+        if path.startswith("/proc/sys/vm/") and path != "/proc/sys/vm/nr_hugepages":
+            before.append((path, old))
+    return before
+
+
+def restore(kernel: Kernel, before: list[tuple[str, str]]) -> None:
+    """Put settings back, so that reboot(2) has the memory that it may need."""
+    for path, value in reversed(before):
+        try:
+            kernel.write(path, value.encode())
+        except OSError:
+            continue

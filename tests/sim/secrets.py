@@ -1,0 +1,105 @@
+"""What must not stay in the simulated kernel: keyrings, key files, what is in free memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as modes
+from collections.abc import Callable
+
+from finalstage.kernel import FileSystemKey, Stat
+from tests.sim.machine import Machine
+
+MIB = 1 << 20
+
+
+def _error(code: int, name: str) -> OSError:
+    return OSError(code, os.strerror(code), name)
+
+
+class Secrets:
+    """Part of `SimKernel`: the methods of `Kernel` about what must not stay."""
+
+    machine: Machine
+    _enter: Callable[..., None]
+
+    # Keyrings
+
+    def clear_keyrings(self, uid: int) -> int:
+        self._enter("clear_keyrings", str(uid))
+        return len(self.machine.keyrings.pop(uid, ()))
+
+    def key_text(self, path: str) -> str | None:
+        """Return /proc/keys or /proc/key-users; root sees only its own keys."""
+        if path == "/proc/key-users":
+            counts = {uid: len(keys) for uid, keys in self.machine.keyrings.items()} | {0: 9}
+            return "".join(
+                f"{uid:5}: {count:5} {count}/{count} {count}/200 {20 * count}/20000\n"
+                for uid, count in counts.items()
+            )
+        if path == "/proc/keys":
+            own = (*self.machine.keyrings.get(0, ()), *self.machine.pinned_keys)
+            lines = [f"I--Q---     1 perm 3f010000     0     0 {key}: 64\n" for key in own]
+            lines.append("I------     1 perm 1f0b0000     0     0 keyring   .machine: empty\n")
+            return "".join(f"{number:08x} {line}" for number, line in enumerate(lines, 1))
+        return None
+
+    # Files
+
+    def file_names(self, path: str) -> list[str] | None:
+        """List a directory in which key files or encrypted directories lie."""
+        places = (*self.machine.files, *self.machine.vaults)
+        below = [name[len(path) + 1 :] for name in places if name.startswith(f"{path}/")]
+        names = {name.split("/")[0] for name in below}
+        if path in self.machine.files:
+            raise _error(errno.ENOTDIR, path)
+        return sorted(names) or None
+
+    def file_stat(self, path: str) -> Stat | None:
+        """Describe a key file."""
+        found = self.machine.files.get(path)
+        return Stat(modes.S_IFREG, found, 1, "0:0", 0) if found else None
+
+    def overwrite_file(self, path: str) -> None:
+        self._enter("overwrite_file", path)
+        del self.machine.files[path]
+
+    # Encrypted directories
+
+    def encryption_key(self, directory: str) -> FileSystemKey:
+        self._enter("encryption_key", directory, 0.0)
+        if directory in self.machine.files:
+            raise _error(errno.ENOTDIR, directory)
+        if not self.machine.vaults:
+            raise _error(errno.EOPNOTSUPP, directory)
+        if directory not in self.machine.vaults:
+            raise _error(errno.ENODATA, directory)
+        return FileSystemKey(2, self.machine.vaults[directory])
+
+    def remove_encryption_key(self, directory: str, key: FileSystemKey) -> bool:
+        self._enter("remove_encryption_key", key.title)
+        if key.name not in self.machine.vault_keys:
+            raise _error(errno.ENOKEY, directory)
+        self.machine.vault_keys.discard(key.name)
+        return key.name in self.machine.vaults_in_use
+
+    # Memory
+
+    def kernel_log(self) -> bytes:
+        return self.machine.kernel_log
+
+    def scrub_memory(self, seconds: float) -> tuple[bool, int]:
+        cost = self.machine.scrub_seconds
+        self._enter("scrub_memory", "", min(cost, seconds))
+        self.machine.scrubbed = cost <= seconds
+        return self.machine.scrubbed, 400 * MIB
+
+    def mount_api(self, fstype: str, target: str) -> None:
+        self._enter("mount_api", target)
+        if fstype == "efivarfs" and not self.machine.efi:
+            raise _error(errno.ENODEV, target)
+        self.machine.efi_mounted = True
+
+    def make_mutable(self, path: str) -> None:
+        self._enter("make_mutable", path)
+        self.machine.immutable.discard(path)
