@@ -200,7 +200,8 @@ class Stage:
         call = self.kernel.start("scan", lambda: scan(self.kernel, OWN_MOUNTS, OLD_ROOT))
         self.kernel.wait((call,), min(SCAN_SECONDS, self.until - self.kernel.now()))
         if isinstance(call.value, Stack):
-            self.seen.update({layer.id: layer for layer in call.value.closing()})
+            for layer in call.value.closing():
+                self.seen.setdefault(layer.id, layer)  # as it was before it was sealed
             return call.value
         reason = describe(call.error) if call.error else f"no answer in {SCAN_SECONDS:.0f} s"
         self.console.problem(f"cannot scan the machine: {reason}")

@@ -40,6 +40,7 @@ LVM_NAMES = ("lvchange", "lvcreate", "pvcreate", "pvs", "vgchange", "vgcreate", 
 MODULE_FOLDERS = ("drivers/md", "crypto", "arch/x86/crypto", "fs/btrfs", "fs/overlayfs")
 MODULES = (
     "brd",
+    "efivarfs",
     "fuse",
     "loop",
     "nbd",
