@@ -30,6 +30,9 @@ PASSED_SHARE = 1 / 8
 still. What hangs mostly hangs from top to bottom, and the whole stack should not take its time
 layer by layer."""
 
+AGAIN = 2.0
+"""Seconds of patience with a disk that has cost somebody all of it before."""
+
 SHOWN_AFTER, SHOWN_EVERY = 2.0, 5.0
 """Seconds until a person is told what we wait for, and between two such lines."""
 
@@ -56,6 +59,8 @@ class Closer:
     """Runs plans, and remembers over all of them which calls were left behind.
 
     A layer whose call hangs is never touched again: whatever else is asked of it would hang too.
+    `still` are the disks below such layers, with what they had done by then: for one that has not
+    moved since, nobody is patient a second time.
     """
 
     def __init__(self, kernel: Kernel, say: Callable[[str], None]) -> None:
@@ -63,6 +68,7 @@ class Closer:
         self.kernel = kernel
         self.say = say
         self.left_behind: dict[str, Call] = {}
+        self.still: dict[str, int] = {}
 
     def hangs(self, id: str) -> bool:
         """Whether a call to this layer was left behind and has still not come back."""
@@ -180,6 +186,8 @@ class Run:
         """Give a call up."""
         layer = self.running.pop(call).step.layer
         self.closer.left_behind[layer.id] = call
+        for disk in self.disks_below(layer.id):
+            self.closer.still[disk] = progress.transferred(self.kernel, disk)
         seconds = self.kernel.now() - call.started
         self.listen(Outcome(layer, TimeoutError(f"no answer in {seconds:.0f} s"), seconds))
 
@@ -191,14 +199,14 @@ class Run:
             if now - call.started < TICK:
                 continue
             disks = self.disks_below(state.step.layer.id)
-            transferred = sum(progress.transferred(self.kernel, disk) for disk in disks)
-            if transferred != state.transferred:
-                state.transferred, state.moved = transferred, now
-            elif now - state.moved >= patience:
+            counts = {disk: progress.transferred(self.kernel, disk) for disk in disks}
+            stood = now - state.moved
+            known = any(self.closer.still.get(disk) == count for disk, count in counts.items())
+            if sum(counts.values()) != state.transferred:
+                state.transferred, state.moved = sum(counts.values()), now
+            elif stood >= (min(patience, AGAIN) if known else patience):
                 found.append(call)
-            elif (
-                now - state.moved >= patience * PASSED_SHARE and self.stubborn and not state.passed
-            ):
+            elif stood >= patience * PASSED_SHARE and self.stubborn and not state.passed:
                 state.passed = True
                 self.free_users(state.step)
         return found

@@ -47,7 +47,11 @@ def plan(stack: Stack) -> Plan:
     """
     above = stack.above()
     depth = depths(stack)
-    wanted = covering(stack, (layer.id for layer in stack.layers if layer.closes))
+    closing = {layer.id for layer in stack.closing()}
+    # A partition on an array does not close, but has to be flushed before the array does.
+    wanted = covering(
+        stack, (x.id for x in stack.layers if x.closes or not closing.isdisjoint(x.below))
+    )
     last = len(stack.layers)
     order = sorted(
         (layer for layer in stack.layers if layer.id in wanted),

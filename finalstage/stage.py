@@ -59,9 +59,12 @@ SYSRQ = {"poweroff": b"o", "halt": b"o", "reboot": b"b", "kexec": b"b"}
 CLOSE_SHARE, SETTLE_SHARE = 1 / 4, 1 / 8
 """How long a call may wait for a disk on which nothing moves, as shares of the whole."""
 
-RETRY_SHARE, RESERVE_SHARE, DOWN_SHARE = 1 / 8, 1 / 4, 1 / 16
-"""Shares of the whole that are left: to closing once more what was freed, to sealing and going
-down, to going down alone."""
+RETRY_SHARE = 1 / 8
+"""Share of the whole that is kept for closing once more what was freed."""
+
+CLOSE_LEAVES, SEAL_LEAVES, LAST_CLOSE_LEAVES, DOWN_LEAVES = 4 / 16, 3 / 16, 2 / 16, 1 / 16
+"""Shares of the whole that are left when closing, sealing, closing what was sealed, and all that is
+not going down itself have to end."""
 
 PAUSES = (0.05, 0.1, 0.2)
 """Seconds to wait before looking again where nothing would close: a process that was killed may
@@ -118,7 +121,16 @@ class Stage:
     @property
     def close_until(self) -> float:
         """The time at which nothing more may be waited for but sealing."""
-        return self.until - self.request.options.budget * RESERVE_SHARE
+        return self.leaving(CLOSE_LEAVES)
+
+    @property
+    def down_from(self) -> float:
+        """The time from which on the machine has to go down."""
+        return self.leaving(DOWN_LEAVES)
+
+    def leaving(self, share: float) -> float:
+        """The time at which a share of the whole is left."""
+        return self.until - self.request.options.budget * share
 
     def phase(self, name: str, function: Callable[[], None]) -> None:
         """Run one phase; whatever goes wrong in it is said, and the next one follows."""
@@ -279,9 +291,10 @@ class Stage:
         """Wipe the key of every encrypted device that is still there, and close what that frees."""
         if not any(isinstance(layer, Dm) and layer.has_key for layer in self.stack.layers):
             return
-        self.sealed = seal(self.kernel, self.stack, self.hung(), self.until, self.console.problem)
+        until = self.leaving(SEAL_LEAVES)
+        self.sealed = seal(self.kernel, self.stack, self.hung(), until, self.console.problem)
         self.stack = self.look()
-        self.close_all(SETTLE_SHARE, self.until - self.request.options.budget * DOWN_SHARE)
+        self.close_all(RETRY_SHARE / 2, self.leaving(LAST_CLOSE_LEAVES))
         if any(sealed.error for sealed in self.sealed):
             self.key_left = True
         else:
@@ -306,14 +319,14 @@ class Stage:
 
     def keys(self) -> None:
         """Clear all keyrings."""
-        self.say_all(keys.clear(self.kernel, self.until))
+        self.say_all(keys.clear(self.kernel, self.down_from))
 
     def scrub(self) -> None:
         """Overwrite what is free, and ask the firmware to do so once more."""
-        self.say_all(mor.request(self.kernel, self.until))
+        self.say_all(mor.request(self.kernel, self.down_from))
         encrypted = any(isinstance(layer, Dm) and layer.has_key for layer in self.seen.values())
         mode = self.request.options.scrub
-        self.say_all(scrub.scrub(self.kernel, self.until, mode, encrypted))
+        self.say_all(scrub.scrub(self.kernel, self.down_from, mode, encrypted))
 
     def report(self) -> None:
         """Say what remains and who holds it, what became of the keys, and how long it took."""
@@ -350,7 +363,7 @@ class Stage:
     def holders(self) -> dict[str, list[str]]:
         """Ask who holds what remains, in bounded time."""
         call = self.kernel.start("holders", lambda: holders.find(self.kernel, self.stack))
-        self.kernel.wait((call,), min(HOLDERS_SECONDS, self.until - self.kernel.now()))
+        self.kernel.wait((call,), min(HOLDERS_SECONDS, self.leaving(DOWN_LEAVES / 2) - self.kernel.now()))
         if call.error:
             self.console.problem(f"cannot see who holds what remains: {describe(call.error)}")
         return call.value if isinstance(call.value, dict) else {}

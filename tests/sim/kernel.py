@@ -120,7 +120,9 @@ class SimKernel(Secrets):
     def write(self, path: str, data: bytes) -> None:
         self._enter("write", path)
         machine, parts = self.machine, path.split("/")
-        if path.startswith("/sys/dev/block/") and parts[-1] in ("delete", "remove"):
+        if path.startswith("/sys/dev/block/") and parts[-1] == "delete":
+            self._take_away(self._device(parts[4]))
+        if path.startswith("/sys/dev/block/") and parts[-1] == "reset_controller":
             self._take_away(self._device(parts[4]))
         if path in machine.immutable:
             raise error(errno.EPERM, path)
@@ -210,7 +212,8 @@ class SimKernel(Secrets):
             return ["dev", "size", "slaves", *([] if device.kind == "disk" else [device.kind])]
         if path.startswith("/sys/dev/block/") and parts[5:] == ["device"]:
             name = self._device(parts[4]).name
-            return ["state", "delete"] if name.startswith("sd") else ["model"]
+            entries = {"sd": ["state", "delete"], "nv": ["reset_controller"]}
+            return entries.get(name[:2], ["model"])
         if path.startswith("/sys/dev/block/") and parts[5:] == ["slaves"]:
             return [machine.devices[lower].name for lower in self._device(parts[4]).below]
         if path == "/sys/firmware/efi/efivars" and (machine.efi or machine.efi_mounted):
@@ -336,7 +339,10 @@ class SimKernel(Secrets):
     def _remove(self, device: str) -> None:
         if any(self.machine.holders(device)):
             raise error(errno.EBUSY, device)
-        del self.machine.devices[device]
+        gone = self.machine.devices.pop(device)
+        for other in list(self.machine.devices.values()):
+            if gone.device in other.below and other.kind == "partition":
+                del self.machine.devices[other.device]  # they go with their disk
 
     def stop_array(self, device: str) -> None:
         self._enter("stop_array", device)
@@ -398,6 +404,21 @@ class SimKernel(Secrets):
     def clear_nbd(self, device: str) -> None:
         self._enter("clear_nbd", device)
         self._take_away(self._device(device))
+
+    def reset_scsi(self, device: str, offline: bool = False) -> None:
+        self._enter("reset_scsi", device)
+        self._reset(self._device(device), offline)
+
+    def pci_hide(self, config: str) -> None:
+        self._enter("pci_hide", config)
+
+    def _reset(self, device: Device, given_up: bool) -> None:
+        """Have a device answer again, if a reset helps it, or fail."""
+        if given_up:
+            self._take_away(device)
+        elif device.revives:
+            device.dead = False
+            self._let_go()
 
     def _take_away(self, device: Device) -> None:
         device.dead, device.failing = False, True

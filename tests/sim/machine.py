@@ -14,7 +14,8 @@ class Device:
 
     A loop device has `backing`, a file on the file system of the device `lies_on`.
 
-    A dead one answers nothing, a failing one only with errors.
+    A dead one answers nothing, unless it `revives` when it is reset; a failing one answers only
+    with errors.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Device:
     dirty: bool = True
     failing: bool = False
     dead: bool = False
+    revives: bool = False
     error_loaded: bool = False
     backing: str = ""
     lies_on: str = ""
@@ -120,6 +122,8 @@ class Machine:
         for other in self.devices.values():
             if device in other.below and other.kind in ("dm", "md"):
                 yield other.name
+            elif device in other.below and other.kind == "partition":
+                yield from self.holders(other.device)
 
     def mount_is_busy(self, mount: Mount) -> bool:
         """Whether umount2 says EBUSY: a mount on it, an open file, or something else."""

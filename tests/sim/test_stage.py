@@ -205,6 +205,15 @@ def test_a_disk_that_answers_nothing_is_taken_away_and_no_key_stays(name: str) -
     assert kernel.down_at <= 90
 
 
+def test_a_disk_that_a_reset_revives_loses_nothing() -> None:
+    machine = hung("sda")
+    machine.devices["8:0"].revives = True
+    kernel = shut_down(machine)
+    assert kernel.lost == []
+    assert devices(machine) == {"sda"}
+    assert "disk sda does not answer: it was reset, and answers again" in "".join(kernel.said)
+
+
 def test_a_disk_that_nothing_takes_away_is_said_to_keep_the_key() -> None:
     kernel = shut_down(hung("vda"))
     said = "".join(kernel.said)

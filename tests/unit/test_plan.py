@@ -49,6 +49,10 @@ def test_disks_that_nothing_stood_on_are_left_alone() -> None:
     assert rounds(stack(a="B", B="", X="")) == ["a", "B"]
 
 
+def test_partitions_of_what_closes_are_flushed_before() -> None:
+    assert rounds(stack(P="a", Q="a", a="D", D="")) == ["PQ", "a", "D"]
+
+
 def test_missing_layers_below_are_no_reason_to_wait() -> None:
     assert rounds(stack(a="?b", b="")) == ["a", "b"]
 
