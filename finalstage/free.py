@@ -8,7 +8,7 @@ on: a mirror without its dead half, a file system with errors.
 from __future__ import annotations
 
 from finalstage import layers, progress
-from finalstage.bounded import bind, bounded
+from finalstage.bounded import bind, together
 from finalstage.layers.dm import Dm
 from finalstage.stack import covering, depths
 
@@ -23,7 +23,8 @@ STILL_SECONDS = 2.0
 """How long a disk must have requests in flight, and answer none, to count as dead. Who calls has
 waited far longer already; this only tells the dead one from its busy neighbours."""
 
-RELEASE_SECONDS = 3.0
+RELEASE_SECONDS = 8.0
+"""A disk is reset, perhaps twice, and gets a moment to answer again each time."""
 
 
 def suspects(stack: Stack, hung: set[str]) -> list[Layer]:
@@ -47,28 +48,31 @@ def free(
 ) -> bool:
     """Have what is in flight to dead devices fail; return whether anything was done."""
     candidates = suspects(stack, hung)
-    dead = dead_disks(kernel, candidates)
-    done = False
+    dead = dead_disks(kernel, candidates, covering(stack, hung))
+    depth = depths(stack)
+    groups: dict[int, list[Layer]] = {}
     for layer in candidates:
-        if layer.id not in dead and not waits(layer, hung):
-            continue
-        words: list[str] = []
-        error = bounded(
-            kernel, layer.title, bind(release, kernel, layer, words), RELEASE_SECONDS, until
-        )
-        done = done or not error
-        if error:
-            say(f"{layer.title} does not answer, and does not let go: {error}")
-        elif words[0]:
-            say(f"{layer.title} does not answer: it {words[0]}")
-        else:
-            say(f"{layer.title} does not answer, and the kernel has no way to give it up")
+        if layer.id in dead or waits(layer, hung):
+            groups.setdefault(depth.get(layer.id, 0), []).append(layer)
+    done = False
+    for group in groups.values():  # the lowest first
+        words: dict[str, str] = {}
+        calls = {layer.id: bind(release, kernel, layer, words) for layer in group}
+        errors = together(kernel, calls, RELEASE_SECONDS, until)
+        for layer in group:
+            if errors[layer.id]:
+                say(f"{layer.title} does not answer, and does not let go: {errors[layer.id]}")
+            elif words[layer.id]:
+                say(f"{layer.title} does not answer: it {words[layer.id]}")
+            else:
+                say(f"{layer.title} does not answer, and the kernel has no way to give it up")
+            done = done or bool(words.get(layer.id))
     return done
 
 
-def release(kernel: Kernel, layer: Layer, words: list[str]) -> None:
+def release(kernel: Kernel, layer: Layer, words: dict[str, str]) -> None:
     """Release a layer and put what was done into `words`."""
-    words.append(layers.release(kernel, layer))
+    words[layer.id] = layers.release(kernel, layer)
 
 
 def waits(layer: Layer, hung: set[str]) -> bool:
@@ -78,9 +82,12 @@ def waits(layer: Layer, hung: set[str]) -> bool:
     return layer.kind == "mount" and layer.id in hung and not layer.below[1:]
 
 
-def dead_disks(kernel: Kernel, candidates: list[Layer]) -> set[str]:
-    """Return the ids of disks that have requests in flight and answer none of them."""
-    disks = [layer for layer in candidates if layer.kind == "disk"]
+def dead_disks(kernel: Kernel, candidates: list[Layer], waited_for: set[str]) -> set[str]:
+    """Return the ids of disks that have requests in flight and answer none of them.
+
+    Only those count that somebody has waited for in vain: a healthy one may just be slow.
+    """
+    disks = [layer for layer in candidates if layer.kind == "disk" and layer.id in waited_for]
     before = {
         disk.id: progress.transferred(kernel, disk.device)
         for disk in disks

@@ -50,9 +50,10 @@ PRINTK = "/proc/sys/kernel/printk"
 def scrub(kernel: Kernel, until: float, mode: str, had_encryption: bool) -> list[Line]:
     """Drop all caches and overwrite all free memory; never raises, and returns by `until`.
 
-    To be called when all is closed and sealed, and all keys are dropped.
+    To be called when all is closed and sealed, and all keys are dropped. `had_encryption` tells
+    what was seen; what was closed before we came is seen by `encrypts`.
     """
-    if mode == NEVER or (mode == AUTO and not had_encryption):
+    if mode == NEVER or (mode == AUTO and not had_encryption and not encrypts(kernel)):
         return []
     lines = []
     error = bounded(kernel, "drop caches", lambda: drop_caches(kernel), DROP_SECONDS, until)
@@ -61,6 +62,18 @@ def scrub(kernel: Kernel, until: float, mode: str, had_encryption: bool) -> list
     if init_on_free(kernel):
         return [*lines, Line("memory needs no overwriting: the kernel clears what it frees")]
     return [*lines, overwrite(kernel, min(until - RESERVE, kernel.now() + LONGEST))]
+
+
+def encrypts(kernel: Kernel) -> bool:
+    """Whether dm-crypt is loaded: the kernel does that when it is needed for the first time.
+
+    systemd-shutdown may have closed all encrypted devices that are not below root before it
+    handed over. Where dm-crypt is not a module, this tells nothing, and is false.
+    """
+    try:
+        return bool(text(kernel, "/sys/module/dm_crypt/initstate"))
+    except OSError:
+        return False
 
 
 def drop_caches(kernel: Kernel) -> None:

@@ -26,6 +26,9 @@ SUSPEND_SECONDS = 3.0
 ANSWER_SECONDS = 3.0
 """For calls that wait for no I/O."""
 
+LOOK_SECONDS = 1.0
+"""Between two looks whether a device that would not be suspended is so at last."""
+
 
 class Sealed(Value):
     """What became of a device's key: `error` is empty if it is gone."""
@@ -37,13 +40,22 @@ class Sealed(Value):
 def seal(
     kernel: Kernel, stack: Stack, hung: set[str], until: float, say: Callable[[str], None]
 ) -> list[Sealed]:
-    """Make sure that no device in the stack holds a key any more; say of each how that went."""
+    """Make sure that no device in the stack holds a key any more; say of each how that went.
+
+    As long as there is one that cannot be suspended, nothing is worth more than to wait for it,
+    up to the time `until`.
+    """
     sealing = Sealing(kernel, stack, until)
     sealing.clear_inactive()
     sealing.suspend_all(silent=covering(stack, hung))
-    if sealing.active() and free(kernel, stack, hung, until, say):
+    sealing.wipe()
+    if sealing.active():
+        silent = hung | {layer.id for layer in sealing.active()}
+        free(kernel, stack, silent, until, say)
         sealing.suspend_hard(sealing.active())
-    return sealing.wipe()
+        sealing.wipe()
+        sealing.wait_for_the_rest()
+    return sealing.found()
 
 
 class Sealing:
@@ -56,11 +68,16 @@ class Sealing:
         self.layers = [
             layer for layer in stack.layers if isinstance(layer, dm.Dm) and layer.has_key
         ]
+        # Of those that are done, why a key may remain in them.
+        self.errors: dict[str, str] = {}
 
     def clear_inactive(self) -> None:
         """Drop inactive tables: `key wipe` does not reach the keys in them."""
         stale = [layer for layer in self.layers if layer.inactive_table]
-        self.each(stale, lambda layer: self.kernel.dm_clear(layer.device), ANSWER_SECONDS)
+        failed = self.each(stale, lambda layer: self.kernel.dm_clear(layer.device), ANSWER_SECONDS)
+        for layer in stale:
+            if not layer.has_live_key and not failed[layer.id]:
+                self.errors[layer.id] = ""
 
     def suspend_all(self, silent: set[str]) -> None:
         """Suspend all, round by round from the top: what is written on the way down passes those
@@ -91,18 +108,23 @@ class Sealing:
         )
 
     def active(self) -> list[dm.Dm]:
-        """Return those that are not suspended, by looking. What is gone holds no key."""
+        """Return those that are not done and not suspended, by looking. What is gone holds no
+        key."""
         found = []
         for layer in self.layers:
+            if layer.id in self.errors:
+                continue
             try:
                 if not self.kernel.dm_status(layer.device).suspended:
                     found.append(layer)
             except OSError as error:
-                if error.errno != ENXIO:
+                if error.errno == ENXIO:
+                    self.errors[layer.id] = ""
+                else:
                     found.append(layer)
         return found
 
-    def wipe(self) -> list[Sealed]:
+    def wipe(self) -> None:
         """Wipe the keys of all that are suspended, then put error tables in their place.
 
         An error table also ends what waits for the device: an array above it would have reboot(2)
@@ -110,17 +132,30 @@ class Sealing:
         there is no message.
         """
         active = {layer.id for layer in self.active()}
-        errors = dict.fromkeys(active, "it cannot be suspended, something below does not answer")
-        ready = [layer for layer in self.layers if layer.id not in active]
+        ready = [
+            layer for layer in self.layers if layer.id not in active and layer.id not in self.errors
+        ]
         wiped = self.each(ready, lambda layer: dm.wipe_keys(self.kernel, layer), ANSWER_SECONDS)
         replaced = self.each(
             ready, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS
         )
         for layer in ready:
             has_message = all(target.type != "integrity" for target in layer.targets)
-            if replaced[layer.id] and (wiped[layer.id] or not has_message):
-                errors[layer.id] = f"cannot wipe it: {wiped[layer.id] or replaced[layer.id]}"
-        return [Sealed(layer, errors.get(layer.id, "")) for layer in self.layers]
+            failed = replaced[layer.id] and (wiped[layer.id] or not has_message)
+            self.errors[layer.id] = (
+                f"cannot wipe it: {wiped[layer.id] or replaced[layer.id]}" if failed else ""
+            )
+
+    def wait_for_the_rest(self) -> None:
+        """Wait for suspends that still hang: a disk may come back, or run out of time."""
+        while self.kernel.now() < self.until and self.active():
+            self.kernel.sleep(min(LOOK_SECONDS, self.until - self.kernel.now()))
+            self.wipe()
+
+    def found(self) -> list[Sealed]:
+        """Say of each device how it went."""
+        stuck = "it cannot be suspended, something below does not answer"
+        return [Sealed(layer, self.errors.get(layer.id, stuck)) for layer in self.layers]
 
     def each(
         self, layers: list[dm.Dm], act: Callable[[dm.Dm], None], patience: float

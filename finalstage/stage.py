@@ -48,11 +48,13 @@ DRAIN_SECONDS = 2.0
 REBOOT_SECONDS, REBOOT_SECONDS_MOST = 5.0, 30.0
 
 FALLBACKS = {
-    "poweroff": ("poweroff", "halt"),
-    "halt": ("halt",),
-    "reboot": ("reboot",),
-    "kexec": ("kexec", "reboot"),
+    "poweroff": ("poweroff", "poweroff", "halt"),
+    "halt": ("halt", "halt"),
+    "reboot": ("reboot", "reboot"),
+    "kexec": ("kexec", "reboot", "reboot"),
 }
+"""What is tried, one after the other. Twice the same, since what failed may have been ours."""
+
 SYSRQ = {"poweroff": b"o", "halt": b"o", "reboot": b"b", "kexec": b"b"}
 """Documentation/admin-guide/sysrq.rst. A second reboot(2) would wait for a first that hangs."""
 
@@ -363,7 +365,9 @@ class Stage:
     def holders(self) -> dict[str, list[str]]:
         """Ask who holds what remains, in bounded time."""
         call = self.kernel.start("holders", lambda: holders.find(self.kernel, self.stack))
-        self.kernel.wait((call,), min(HOLDERS_SECONDS, self.leaving(DOWN_LEAVES / 2) - self.kernel.now()))
+        self.kernel.wait(
+            (call,), min(HOLDERS_SECONDS, self.leaving(DOWN_LEAVES / 2) - self.kernel.now())
+        )
         if call.error:
             self.console.problem(f"cannot see who holds what remains: {describe(call.error)}")
         return call.value if isinstance(call.value, dict) else {}

@@ -1,16 +1,23 @@
-"""Block devices: md, nbd, and the one ioctl(2) that carries them all."""
+"""Block devices: md, nbd, SCSI, PCI, and the one ioctl(2) that carries them all."""
 
 SOURCE = """
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <linux/major.h>
 #include <linux/nbd.h>
+#include <linux/pci_regs.h>
 #include <linux/raid/md_u.h>
+#include <scsi/sg.h>
 """
 
 CDEF = """
 #define STOP_ARRAY ...
 #define NBD_CLEAR_SOCK ...
+#define SG_SCSI_RESET ...
+#define SG_SCSI_RESET_DEVICE ...
+#define PCI_BASE_ADDRESS_0 ...
+#define PCI_BASE_ADDRESS_1 ...
+#define PCI_BASE_ADDRESS_MEM_TYPE_64 ...
 
 int ioctl(int fd, unsigned long request, ...);
 """

@@ -139,6 +139,15 @@ class Kernel(Protocol):
         """Have a network block device fail what is in flight: NBD_CLEAR_SOCK
         (drivers/block/nbd.c)."""
 
+    def reset_scsi(self, device: str, offline: bool = False) -> None:
+        """Have a SCSI disk forget what it is doing: SG_SCSI_RESET, <scsi/sg.h>. The commands come
+        back and are tried again, or with `offline` fail. Can hang."""
+
+    def pci_hide(self, config: str) -> None:
+        """Have a PCI device answer on no address but its configuration space, the file `config`:
+        its registers then read as all ones, as if it had been pulled out. It must have the first
+        of them at a 64-bit address; this goes where no bridge leads. <linux/pci_regs.h>."""
+
     def detach_loop(self, device: str) -> None:
         """LOOP_CLR_FD: at once, or where it is open elsewhere, when that is closed. ENXIO if it
         is not attached."""

@@ -32,6 +32,11 @@ class Lib:
     DM_VERSION_MAJOR: int
     STOP_ARRAY: int
     NBD_CLEAR_SOCK: int
+    SG_SCSI_RESET: int
+    SG_SCSI_RESET_DEVICE: int
+    PCI_BASE_ADDRESS_0: int
+    PCI_BASE_ADDRESS_1: int
+    PCI_BASE_ADDRESS_MEM_TYPE_64: int
     LOOP_CLR_FD: int
     KEYCTL_GET_KEYRING_ID: int
     KEYCTL_REVOKE: int

@@ -5,7 +5,8 @@ the environment. Then ``finalstage.fault=ACTION@POINT`` or FINALSTAGE_FAULT says
 
 ACTION  kill (SIGKILL to ourselves), segv, exit, memory (MemoryError), raise (RuntimeError),
         fail (OSError, EIO), hang; or show, which only says each point on the console
-POINT   a number N: the N-th call that acts; a method; method:object; phase:NAME; several with +
+POINT   a number N: the N-th call that acts, but does more than tune the kernel; a method;
+        method:object; phase:NAME; several with +
 ,once   behind it: not in the second attempt
 """
 
@@ -27,12 +28,15 @@ ACTING = frozenset(
     (
         "clear_keyrings", "clear_nbd", "detach_loop", "dm_clear", "dm_load_error", "dm_message",
         "dm_remove", "dm_resume", "dm_suspend", "flush", "freeze", "thaw", "kill", "lock_memory",
-        "make_mutable", "mount_api", "overwrite_file", "reboot", "remount",
-        "remove_encryption_key", "scrub_memory", "stop_array", "swapoff", "sync", "syncfs",
-        "umount", "write",
+        "make_mutable", "mount_api", "overwrite_file", "pci_hide", "reboot", "remount",
+        "remove_encryption_key", "reset_scsi", "scrub_memory", "stop_array", "swapoff", "sync",
+        "syncfs", "umount", "write",
     )
 )  # fmt: skip
 """The methods that change something. Those that only look are no points of their own."""
+
+KNOBS = ("/proc/sys/", "/sys/kernel/")
+"""Writes to what only tunes the kernel have no number: there are hundreds, one for each slab."""
 
 SIGSEGV, SIGKILL = 11, 9
 
@@ -94,10 +98,13 @@ class FaultyKernel:
             return real
 
         def call(*arguments: Any, **options: Any) -> Any:
-            with self._lock:
-                self._count += 1
-                number = self._count
-            self._pass(number, name, str(arguments[0]) if arguments else "")
+            thing = str(arguments[0]) if arguments else ""
+            number = 0
+            if not thing.startswith(KNOBS):
+                with self._lock:
+                    self._count += 1
+                    number = self._count
+            self._pass(number, name, thing)
             return real(*arguments, **options)
 
         return call

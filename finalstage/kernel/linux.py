@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat as modes
+from errno import EOPNOTSUPP
 from time import monotonic, sleep
 
 from finalstage.guardian import HEARTBEAT, Guardian
@@ -187,6 +188,27 @@ class LinuxKernel:
         fd = self._open_block(device, os.O_RDONLY)
         try:
             check(lib.ioctl(fd, lib.LOOP_CLR_FD, ffi.NULL), device)
+        finally:
+            os.close(fd)
+
+    def reset_scsi(self, device: str, offline: bool = False) -> None:
+        # A disk that is offline cannot be opened any more: sd_open() in drivers/scsi/sd.c.
+        fd = self._open_block(device, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            if offline:
+                self.write(f"/sys/dev/block/{device}/device/state", b"offline\n")
+            how = ffi.new("int *", lib.SG_SCSI_RESET_DEVICE)
+            check(lib.ioctl(fd, lib.SG_SCSI_RESET, how), device)
+        finally:
+            os.close(fd)
+
+    def pci_hide(self, config: str) -> None:
+        fd = os.open(encode(config), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            low = os.pread(fd, 1, lib.PCI_BASE_ADDRESS_0)
+            if len(low) != 1 or not low[0] & lib.PCI_BASE_ADDRESS_MEM_TYPE_64:
+                raise OSError(EOPNOTSUPP, os.strerror(EOPNOTSUPP), config)
+            os.pwrite(fd, b"\xff\xff\xff\x7f", lib.PCI_BASE_ADDRESS_1)
         finally:
             os.close(fd)
 

@@ -7,11 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,10 +22,11 @@
 #define LONGEST_PAUSE SECOND
 #define WITHOUT_SIGNALS 50 /* how often to look where no descriptor tells of SIGCHLD */
 #define FORK_PATIENCE (2 * SECOND)
-#define KEPT (4u << 20) /* bytes; a child that seals needs some 300 kB */
+#define VICTIMS 4
+#define MOST_HELD ((size_t)1 << 20) /* bytes by each: more than a child that works needs */
+#define SHARE 16                    /* of what is free, at most */
 
 static int signals = -1;
-static void *kept = MAP_FAILED;
 
 long now(void)
 {
@@ -32,23 +36,26 @@ long now(void)
     return time.tv_sec * SECOND + time.tv_nsec / 1000000;
 }
 
-static void set_oom_score(const char *score)
+static void set_number(const char *path, const char *number)
 {
-    int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    int file = open(path, O_WRONLY | O_CLOEXEC);
 
-    if (file >= 0 && write(file, score, strlen(score)) < 0)
-        say("cannot set oom_score_adj to %s: %s", score, strerror(errno));
+    if (file >= 0 && write(file, number, strlen(number)) < 0)
+        say("cannot set %s: %s", path, strerror(errno));
     close(file);
 }
 
-void be_spared(void)
+void set_oom_score(const char *score)
 {
-    set_oom_score("-1000");
+    set_number("/proc/self/oom_score_adj", score);
 }
 
-void be_last(void)
+void come_first(void)
 {
-    set_oom_score("-999");
+    struct sched_param first = {.sched_priority = 1};
+
+    if (syscall(SYS_sched_setscheduler, 0, SCHED_RR | SCHED_RESET_ON_FORK, &first) < 0)
+        setpriority(PRIO_PROCESS, 0, -20);
 }
 
 long free_memory(void)
@@ -66,21 +73,33 @@ long free_memory(void)
     return found ? strtol(found + sizeof name - 1, NULL, 10) : 0;
 }
 
-void keep_memory(void)
+static size_t held;
+
+static int hold_memory(void *name)
 {
-    if (free_memory() < 8 * (KEPT >> 10)) /* we cannot be killed, so to ask may be to panic */
-        return;
-    kept = mmap(NULL, KEPT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1,
-                0);
-    if (kept != MAP_FAILED)
-        madvise(kept, KEPT, MADV_DONTFORK);
+    void *memory = mmap(NULL, held, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+    mlock(memory, held);
+    *(char *)name = '@'; /* like a storage daemon: the stage does not end it, nor do we */
+    pause();             /* for ever: no signal comes through but the one that kills */
+    return 0;
 }
 
-void give_memory_back(void)
+void keep_victims(char *name)
 {
-    if (kept != MAP_FAILED)
-        munmap(kept, KEPT);
-    kept = MAP_FAILED;
+    struct child child;
+
+    held = (size_t)free_memory() * 1024 / SHARE / 4096 * 4096;
+    held = held > MOST_HELD ? MOST_HELD : held ? held : 4096;
+    for (size_t i = 0; i < VICTIMS; i++)
+        start_child(&child, hold_memory, name);
+}
+
+void use_last_memory(void)
+{
+    set_number("/proc/sys/vm/min_free_kbytes", "256");
+    set_number("/proc/sys/vm/panic_on_oom", "0");
 }
 
 void watch_children(void)
@@ -96,7 +115,7 @@ int start_child(struct child *child, int (*act)(void *), void *argument)
 {
     *child = (struct child){.pid = left_out.fork ? -1 : fork()};
     if (child->pid == 0) {
-        be_last();
+        set_oom_score("-999");
         _exit(act(argument));
     }
     child->running = child->pid > 0;

@@ -18,6 +18,7 @@
 
 #define MISC_MAJOR 10
 #define OWN_NODE "/dev/.finalstage-guardian-dm"
+#define FIRST_SIZE 8192
 
 static int control = -1;
 static union {
@@ -78,6 +79,20 @@ static int simple(unsigned long command, dev_t device, unsigned int flags)
     return request(command, device, flags, sizeof buffer.head);
 }
 
+/* One that answers with a list: in little memory at first, since the kernel takes as much. */
+static int ask(unsigned long command, dev_t device)
+{
+    size_t size = FIRST_SIZE;
+
+    for (;; size = sizeof buffer) {
+        buffer.head.target_count = 0;
+        if (request(command, device, DM_NOFLUSH_FLAG, size) < 0)
+            return -1;
+        if (!(buffer.head.flags & DM_BUFFER_FULL_FLAG) || size == sizeof buffer)
+            return 0;
+    }
+}
+
 /* The `struct dm_target_spec` or list entry that lies at an offset, if all of it does. */
 static void *entry(size_t offset, size_t size)
 {
@@ -94,8 +109,7 @@ int dm_list(struct dm_device *devices, size_t most)
     struct dm_name_list *item;
     size_t count = 0, offset;
 
-    buffer.head.target_count = 0;
-    if (request(DM_LIST_DEVICES, 0, 0, sizeof buffer) < 0)
+    if (ask(DM_LIST_DEVICES, 0) < 0)
         return -1;
     offset = buffer.head.data_start;
     while (count < most && (item = entry(offset, sizeof *item)) && item->dev) {
@@ -114,8 +128,7 @@ static int each_segment(dev_t device, void (*call)(struct dm_target_spec *, void
 {
     size_t offset;
 
-    buffer.head.target_count = 0;
-    if (request(DM_TABLE_STATUS, device, DM_NOFLUSH_FLAG, sizeof buffer) < 0)
+    if (ask(DM_TABLE_STATUS, device) < 0)
         return -1;
     if (!(buffer.head.flags & DM_ACTIVE_PRESENT_FLAG))
         return 0;

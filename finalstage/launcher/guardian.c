@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -91,6 +92,8 @@ static int become_stage(void *argument)
     sigset_t none;
 
     setsid();
+    set_oom_score("-998"); /* before our other children, which are needed when it is dead */
+    setpriority(PRIO_PROCESS, 0, -20);
     for (int signal = 1; signal < NSIG; signal++)
         sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
     for (size_t i = 0; i < sizeof deaf_to / sizeof *deaf_to; i++)
@@ -195,12 +198,16 @@ static int run_stage(struct attempt *attempt, struct child *stage, struct told *
     return WIFSIGNALED(stage->status) || WEXITSTATUS(stage->status) != 127;
 }
 
-/* Whether the stage came so far that to begin again could only do harm: devices may be suspended,
- * and every call to them would hang. */
+/* Whether to begin again could only do harm: later on devices may be suspended, and every call to
+ * them would hang. */
 static int came_far(const struct told *told)
 {
-    return told->sealed || !strcmp(told->phase, "free") || !strcmp(told->phase, "seal") ||
-           is_near_the_end(told);
+    static const char *const early[] = {"", "prepare", "kill", "files", "close", "lock", "settle"};
+
+    for (size_t i = 0; i < sizeof early / sizeof *early; i++)
+        if (!strcmp(told->phase, early[i]))
+            return told->sealed;
+    return 1;
 }
 
 void guard_stage(char **arguments, char **environment, int as_pid1)
@@ -223,7 +230,9 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
         syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_CAD_OFF,
                 NULL);
     read_test_switches(environment);
-    be_spared();
+    /* PID 1 is spared in any case, and our children have the score that we have when they begin. */
+    set_oom_score(as_pid1 ? "-999" : "-1000");
+    come_first();
     watch_children();
     prepare_down();
     dm_open();
@@ -232,7 +241,8 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
     mlockall(MCL_CURRENT | MCL_FUTURE);
     if (free_memory() < STAGE_NEEDS)
         aside("make room", make_room, NULL, SECOND);
-    keep_memory();
+    if (arguments[0])
+        keep_victims(attempt.arguments[0]);
 
     attempt.number = 1;
     attempt.channel = open_channel();
@@ -244,8 +254,10 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
             kill(stage.pid, SIGKILL);
             wait_children(&stage, 1, now() + SECOND);
         }
-        if (WIFSIGNALED(stage.status) && WTERMSIG(stage.status) == SIGKILL)
-            aside("make room", make_room, NULL, SECOND); /* memory may have run out */
+        if (free_memory() < STAGE_NEEDS) { /* or had run out, and this is what its death gave */
+            use_last_memory();
+            aside("make room", make_room, NULL, SECOND);
+        }
         say("starting it once more, with %ld s", attempt.budget / SECOND);
         attempt.number = 2;
         attempt.channel = open_channel();

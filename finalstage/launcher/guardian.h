@@ -63,17 +63,23 @@ void reap(struct child *children, size_t count);
  * most until a time. */
 void pause_until(long until, struct child *children, size_t count, struct told *told);
 
-/* Have our children be the last that are killed when memory runs out, but not spared: where nobody
- * is left to kill, the kernel panics (out_of_memory() in mm/oom_kill.c). We are spared. */
-void be_spared(void);
-void be_last(void);
+/* Be killed earlier or later when memory runs out, at -1000 not at all. Our children are the last,
+ * but not spared: where nobody is left to kill, the kernel panics (out_of_memory() in
+ * mm/oom_kill.c). */
+void set_oom_score(const char *score);
+
+/* Run before everybody else, whoever forks or computes without end; our children do not. */
+void come_first(void);
 
 /* Kilobytes that can be had without anybody being killed; 0 if that cannot be seen. */
 long free_memory(void);
 
-/* Take some memory now, and give it back when we have to do without the stage: enough to fork. */
-void keep_memory(void);
-void give_memory_back(void);
+/* Have somebody else there for the kernel to kill when memory runs out: children that hold some
+ * and do nothing, each to be killed before any of those that work. `name` is our argv[0]. */
+void keep_victims(char *name);
+
+/* Have the kernel use the memory that it keeps back, and not panic where it can kill. */
+void use_last_memory(void);
 
 /* Wait until all children have ended, at most until a time; how many are still running. */
 size_t wait_children(struct child *children, size_t count, long until);

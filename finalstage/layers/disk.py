@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from errno import ENETRESET
+
+from finalstage.progress import in_flight, transferred
 from finalstage.stack import Layer
 from finalstage.world import block_id
 
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from finalstage.world import World
 
 KIND = "disk"
+ANSWER_SECONDS = 0.5
 OTHER_KINDS = frozenset(("dm", "md", "partition", "loop"))
 
 
@@ -40,11 +44,9 @@ close = settle
 
 
 def release(kernel: Kernel, layer: Layer) -> str:
-    """Take the disk away from those who wait for it, in the way of its transport.
+    """Have the disk answer again, or else have it fail what waits for it; by its transport.
 
-    Sources: drivers/block/nbd.c; Documentation/ABI/testing/sysfs-bus-pci (remove);
-    nvme_sysfs_delete() in drivers/nvme/host; sdev_store_delete() in drivers/scsi/scsi_sysfs.c.
-    virtio-blk has no way, and virtio-scsi never lets a command run out of time.
+    virtio-blk has no way: neither a time-out nor a reset that ends what it is to answer.
     """
     if layer.name.startswith("nbd"):
         kernel.clear_nbd(layer.device)
@@ -54,15 +56,66 @@ def release(kernel: Kernel, layer: Layer) -> str:
         entries = kernel.listdir(device)
     except FileNotFoundError:
         return ""
-    if "delete_controller" in entries:
-        kernel.write(f"{device}/delete_controller", b"1")
-        return "has lost its controller"
     if layer.name.startswith("nvme"):
-        # Its commands are given up when they have taken the driver's io_timeout, 30 s.
-        kernel.write(f"{device}/device/remove", b"1")
-        return "was removed from its bus"
+        return _release_nvme(kernel, _controllers(device, entries))
     if "state" in entries and "delete" in entries:
-        kernel.write(f"{device}/state", b"offline")
-        kernel.write(f"{device}/delete", b"1")
-        return "was deleted"
+        return _release_scsi(kernel, layer, device)
     return ""
+
+
+def _release_scsi(kernel: Kernel, layer: Layer, device: str) -> str:
+    """Reset it. If that does not help, take it offline, and reset it once more: what comes back
+    is not tried again then. Some, whose connection is lost, must be deleted.
+
+    Sources: scsi_ioctl_reset() in drivers/scsi/scsi_error.c, store_state_field() and
+    sdev_store_delete() in scsi_sysfs.c. virtio-scsi never lets a command run out of time.
+    """
+    kernel.reset_scsi(layer.device)
+    if _answers(kernel, layer):
+        return "was reset, and answers again"
+    kernel.reset_scsi(layer.device, offline=True)
+    if not _answers(kernel, layer):
+        kernel.write(f"{device}/delete", b"1")
+    return "was reset, and is offline"
+
+
+def _controllers(device: str, entries: list[str]) -> list[str]:
+    """Return the directories of the controllers that lead to an NVMe disk: one, or several."""
+    if "reset_controller" in entries:
+        return [device]
+    return [f"{device}/{name}" for name in entries if name[:4] == "nvme" and name[4:].isdigit()]
+
+
+def _release_nvme(kernel: Kernel, controllers: list[str]) -> str:
+    """Have its driver take the controller for dead, and fail what waits for it.
+
+    The driver resets a controller, and tries everything again, if it answers on its registers. So
+    those are hidden first. Where that is not possible, nothing may be tried again, and the reset
+    takes its time: a dead controller is asked to end its queues, for a minute. One behind a
+    network can be deleted. Sources: nvme_reset_work() and nvme_dev_disable() in
+    drivers/nvme/host/pci.c, nvme_decide_disposition() in core.c.
+    """
+    done = "has lost its controller"
+    for controller in controllers:
+        try:
+            kernel.pci_hide(f"{controller}/device/config")
+        except OSError:
+            kernel.write("/sys/module/nvme_core/parameters/max_retries", b"0")
+            done = "was reset, and nothing is tried again"
+        try:
+            kernel.write(f"{controller}/reset_controller", b"1")
+        except OSError as error:
+            if error.errno != ENETRESET:  # what a reset ends in that finds the controller dead
+                raise
+        if "delete_controller" in kernel.listdir(controller):
+            kernel.write(f"{controller}/delete_controller", b"1")
+            done = "has lost its controller"
+    return done if controllers else ""
+
+
+def _answers(kernel: Kernel, layer: Layer) -> bool:
+    """Whether a disk, after a moment for what it had put off, is idle or goes on answering."""
+    kernel.sleep(ANSWER_SECONDS)
+    before = transferred(kernel, layer.device)
+    kernel.sleep(ANSWER_SECONDS)
+    return not in_flight(kernel, layer.device) or transferred(kernel, layer.device) != before

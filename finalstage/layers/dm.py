@@ -31,7 +31,12 @@ class Dm(Layer):
 
         An integrity target may have one, for a keyed checksum; its status does not say.
         """
-        return self.inactive_table or any(t.type in KEYED_TARGETS for t in self.targets)
+        return self.inactive_table or self.has_live_key
+
+    @property
+    def has_live_key(self) -> bool:
+        """Whether a key is, or may be, in its live table."""
+        return any(target.type in KEYED_TARGETS for target in self.targets)
 
 
 def scan(kernel: Kernel, world: World) -> list[Dm]:

@@ -29,6 +29,13 @@ def test_when_it_is_done(mode: str, encrypted: bool, scrubbed: bool) -> None:
     assert bool(lines) is scrubbed
 
 
+def test_encryption_that_was_closed_before_is_known() -> None:
+    machine = Machine()
+    machine.settings["/sys/module/dm_crypt/initstate"] = "live"
+    scrub.scrub(SimKernel(machine), 90, "auto", False)
+    assert machine.scrubbed
+
+
 def test_it_is_said_how_much_and_settings_are_put_back() -> None:
     machine = Machine()
     (line,) = scrub.scrub(SimKernel(machine), 90, "always", True)

@@ -75,9 +75,11 @@ def of_process(process: int, backing: Path) -> Iterator[bytes]:
 
     A private mapping shows the process's own pages where it has written, the file's elsewhere.
     """
+    found = False
     for line in Path(f"/proc/{process}/maps").read_text().splitlines():
-        if not line.endswith(str(backing)):
+        if not line.endswith(f" {backing.resolve()}"):
             continue
+        found = True
         match = re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line)
         assert match
         start, end = (int(group, 16) for group in match.groups())
@@ -87,3 +89,5 @@ def of_process(process: int, backing: Path) -> Iterator[bytes]:
                 piece = memory.read(min(_PIECE, end - start))
                 start += len(piece)
                 yield piece
+    if not found:
+        raise LookupError(f"process {process} has not mapped {backing}: no RAM was searched")

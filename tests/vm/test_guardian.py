@@ -24,7 +24,8 @@ from tests.vm.stacks import MAIN, ONE, TWO, Stack
 POINTS = range(1, 22)
 """At least as many as the stage needs calls for the main stack on the direct path."""
 
-PHASES = ("prepare", "kill", "close", "settle", "free", "seal", "report", "down")
+EARLY = ("prepare", "kill", "files", "close", "lock", "settle")
+PHASES = (*EARLY, "free", "seal", "keys", "scrub", "report", "down")
 NOT_EXECUTABLE = "chmod 644 /run/initramfs/usr/lib/finalstage/stage"
 DAMAGED = "dd if=/dev/zero of=/run/initramfs/usr/lib/finalstage/stage bs=4k count=1 conv=notrunc"
 AS_CHILD = "({path} &); exec sleep 999"
@@ -44,9 +45,9 @@ def test_the_points_are_all_of_them(happen: Happen) -> None:
     outcome = happen(Row("guardian: points", MAIN, with_fault("show")))
     assert not outcome.problems
     said = outcome.console
-    numbers = {int(number) for number in re.findall(r"finalstage: point (\d+) ", said)}
+    numbers = {int(number) for number in re.findall(r"finalstage: point ([1-9]\d*) ", said)}
     assert numbers == set(range(1, len(numbers) + 1))
-    assert len(POINTS) - 3 <= len(numbers) <= len(POINTS)
+    assert len(POINTS) - 2 <= len(numbers) <= len(POINTS)
     assert tuple(re.findall(r"finalstage: point -1 phase:(\w+)", said)) == PHASES
 
 
@@ -156,12 +157,13 @@ def test_rescue_of_stacks_that_hang(happen: Happen, row: Row) -> None:
     assert not happen(row).problems
 
 
-@pytest.mark.parametrize("trouble", ["comet", "bomb", "fuse /mnt", "unshare"])
+@pytest.mark.parametrize("trouble", ["comet", "bomb", "unshare"])
 def test_rescue_in_trouble(happen: Happen, trouble: str) -> None:
     row = Row(
         f"guardian: {trouble}",
         MAIN,
-        before=(NOT_EXECUTABLE, f"/run/trouble {trouble}"),
+        # Not at once: a guest that is short of time loses what the harness writes to it.
+        before=(NOT_EXECUTABLE, f"(sleep 0.3; exec /run/trouble {trouble}) &"),
         tools=("trouble",),
     )
     assert not happen(row).problems
