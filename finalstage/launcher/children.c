@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -99,7 +100,22 @@ void keep_victims(char *name)
 void use_last_memory(void)
 {
     set_number("/proc/sys/vm/min_free_kbytes", "256");
-    set_number("/proc/sys/vm/panic_on_oom", "0");
+}
+
+void forbid_panics(void)
+{
+    /* The same as in finalstage/panics.py, for a stage that does not come to it. */
+    static const char *const settings[] = {
+        "kernel/hardlockup_panic", "kernel/hung_task_panic",     "kernel/max_rcu_stall_to_panic",
+        "kernel/panic_on_io_nmi",  "kernel/panic_on_oops",       "kernel/panic_on_rcu_stall",
+        "kernel/panic_on_warn",    "kernel/softlockup_panic",    "vm/panic_on_oom",
+    };
+    char path[64];
+
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        snprintf(path, sizeof path, "/proc/sys/%s", settings[i]);
+        set_number(path, "0");
+    }
 }
 
 void watch_children(void)

@@ -202,7 +202,8 @@ static int run_stage(struct attempt *attempt, struct child *stage, struct told *
  * them would hang. */
 static int came_far(const struct told *told)
 {
-    static const char *const early[] = {"", "prepare", "kill", "files", "close", "lock", "settle"};
+    static const char *const early[] = {"",      "prepare", "defuse", "kill",
+                                        "files", "close",   "lock",   "settle"};
 
     for (size_t i = 0; i < sizeof early / sizeof *early; i++)
         if (!strcmp(told->phase, early[i]))
@@ -233,6 +234,7 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
     /* PID 1 is spared in any case, and our children have the score that we have when they begin. */
     set_oom_score(as_pid1 ? "-999" : "-1000");
     come_first();
+    forbid_panics();
     watch_children();
     prepare_down();
     dm_open();

@@ -78,8 +78,11 @@ long free_memory(void);
  * and do nothing, each to be killed before any of those that work. `name` is our argv[0]. */
 void keep_victims(char *name);
 
-/* Have the kernel use the memory that it keeps back, and not panic where it can kill. */
+/* Have the kernel use the memory that it keeps back. */
 void use_last_memory(void);
+
+/* Have the kernel go on after whatever it was told to panic at: a panic leaves the keys. */
+void forbid_panics(void);
 
 /* Wait until all children have ended, at most until a time; how many are still running. */
 size_t wait_children(struct child *children, size_t count, long until);

@@ -24,7 +24,7 @@ from tests.vm.stacks import MAIN, ONE, TWO, Stack
 POINTS = range(1, 22)
 """At least as many as the stage needs calls for the main stack on the direct path."""
 
-EARLY = ("prepare", "kill", "files", "close", "lock", "settle")
+EARLY = ("prepare", "defuse", "kill", "files", "close", "lock", "settle")
 PHASES = (*EARLY, "free", "seal", "keys", "scrub", "report", "down")
 NOT_EXECUTABLE = "chmod 644 /run/initramfs/usr/lib/finalstage/stage"
 DAMAGED = "dd if=/dev/zero of=/run/initramfs/usr/lib/finalstage/stage bs=4k count=1 conv=notrunc"
@@ -144,12 +144,11 @@ def test_rescue_below_an_array(happen: Happen, verb: str) -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        replace(
-            row, name=f"guardian: {row.name}", path=DIRECT, before=(NOT_EXECUTABLE, *row.before)
-        )
+        replace(row, name=f"guardian: {row.name}", before=(NOT_EXECUTABLE, *row.before))
         for row in test_faults.ROWS
         # Half a mirror that hangs keeps the other half from being written to, until too late.
-        if row.name.startswith("hung: ") and "one half" not in row.name
+        if row.name.startswith("hung: ")
+        and not any(word in row.name for word in ("one half", "processor", "AES", "LUKS1"))
     ],
     ids=lambda row: row.slug,
 )
