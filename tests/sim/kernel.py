@@ -9,13 +9,22 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from finalstage.kernel import Call, DmStatus, Stat, Target
 from tests.sim.machine import Device, Machine, Mount
 from tests.sim.secrets import Secrets
 
-HANG = object()
+
+class Hang:
+    """The fault that a call never comes back."""
+
+    def __repr__(self) -> str:
+        return "HANG"  # the same in every process that collects tests
+
+
+HANG = Hang()
 FOREVER = float("inf")
 PID = 50
 
@@ -39,7 +48,7 @@ class SimKernel(Secrets):
 
     pid = PID
 
-    def __init__(self, machine: Machine, faults: dict[object, object] | None = None) -> None:
+    def __init__(self, machine: Machine, faults: Mapping[Any, object] | None = None) -> None:
         self.machine = machine
         self.faults = faults or {}
         self.said: list[str] = []
@@ -438,6 +447,8 @@ class SimKernel(Secrets):
 
     def kill(self, pid: int, signal: int) -> None:
         self._enter("kill", str(pid), 0.0)
+        if pid == -1:
+            return
         process = self.machine.processes.get(pid)
         if process is None:
             raise error(errno.ESRCH, str(pid))

@@ -134,7 +134,7 @@ thorough = settings(
 
 def shut_down(machine: Machine, faults: Mapping[str, object] | None = None) -> SimKernel:
     """Run the stage on a machine to its end."""
-    kernel = SimKernel(machine, {name: fault for name, fault in (faults or {}).items()})
+    kernel = SimKernel(machine, faults)
     run(kernel, ["poweroff", f"--budget={BUDGET}"], {"FINALSTAGE_PID1": "yes"})
     return kernel
 
