@@ -10,6 +10,7 @@ from __future__ import annotations
 from finalstage import layers, progress
 from finalstage.bounded import bind, together
 from finalstage.layers.dm import Dm
+from finalstage.layers.mount import Mount
 from finalstage.stack import covering, depths
 
 TYPE_CHECKING = False
@@ -38,6 +39,7 @@ def suspects(stack: Stack, hung: set[str]) -> list[Layer]:
     arrays = {layer.id for layer in stack.layers if layer.kind == "md"}
     roots = keyed | {id for id in hung if covering(stack, (id,)) & (keyed | arrays)}
     roots |= {id for id in hung if id in by_id and by_id[id].kind == "mount"}
+    roots |= {layer.id for layer in stack.layers if isinstance(layer, Mount) and layer.has_server}
     depth = depths(stack)
     found = covering(stack, roots)
     return sorted((by_id[id] for id in found), key=lambda layer: -depth.get(layer.id, 0))
@@ -47,12 +49,15 @@ def free(
     kernel: Kernel, stack: Stack, hung: set[str], until: float, say: Callable[[str], None]
 ) -> bool:
     """Have what is in flight to dead devices fail; return whether anything was done."""
+    if kernel.now() + STILL_SECONDS >= until:
+        return False
     candidates = suspects(stack, hung)
     dead = dead_disks(kernel, candidates, covering(stack, hung))
     depth = depths(stack)
     groups: dict[int, list[Layer]] = {}
     for layer in candidates:
-        if layer.id in dead or waits(layer, hung):
+        array_on_dead = layer.kind == "md" and covering(stack, (layer.id,)) & dead
+        if layer.id in dead or array_on_dead or waits(layer):
             groups.setdefault(depth.get(layer.id, 0), []).append(layer)
     done = False
     for group in groups.values():  # the lowest first
@@ -64,7 +69,7 @@ def free(
                 say(f"{layer.title} does not answer, and does not let go: {errors[layer.id]}")
             elif words[layer.id]:
                 say(f"{layer.title} does not answer: it {words[layer.id]}")
-            else:
+            elif layer.kind == "disk":
                 say(f"{layer.title} does not answer, and the kernel has no way to give it up")
             done = done or bool(words.get(layer.id))
     return done
@@ -75,11 +80,14 @@ def release(kernel: Kernel, layer: Layer, words: dict[str, str]) -> None:
     words[layer.id] = layers.release(kernel, layer)
 
 
-def waits(layer: Layer, hung: set[str]) -> bool:
-    """Whether a layer itself, rather than a disk below, is what I/O waits for."""
+def waits(layer: Layer) -> bool:
+    """Whether a layer itself, rather than a disk below, is what I/O waits for, or may wait for.
+
+    A file system with a server has had its time by now, whether it hangs or not.
+    """
     if isinstance(layer, Dm):
         return layer.suspended or any(target.type == "multipath" for target in layer.targets)
-    return layer.kind == "mount" and layer.id in hung and not layer.below[1:]
+    return isinstance(layer, Mount) and layer.has_server
 
 
 def dead_disks(kernel: Kernel, candidates: list[Layer], waited_for: set[str]) -> set[str]:

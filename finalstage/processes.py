@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from finalstage.kernel import Kernel
 
-SIGKILL, SIGTERM, SIGCONT = 9, 15, 18
+SIGKILL, SIGTERM, SIGCONT, SIGSTOP = 9, 15, 18, 19
+EVERYONE = -1
+"""For kill(2): all but the first process and the caller's own."""
+
 PF_KTHREAD = 0x00200000
 """Flag of a kernel thread in /proc/PID/stat: include/linux/sched.h."""
 
@@ -28,6 +31,9 @@ FOREVER = float("inf")
 
 SLEEPER_SECONDS = 2.0
 """How long processes get that sleep in the kernel."""
+
+FORKING_SECONDS = 1.0
+"""For how long there may be new ones whenever we look, until all are made to stand still."""
 
 
 class Process(Value):
@@ -165,21 +171,32 @@ def _signal_until_gone(
     """Signal everyone, and everyone new, until all are gone or the time is up.
 
     SIGTERM is sent once to each, and SIGCONT after it, since a stopped process ends only when it
-    runs. SIGKILL goes out on every look. Those that sleep in the kernel (state D) are not waited
-    for as long: they cannot end before what they wait for has come.
+    runs. SIGKILL goes out on every look. What forks without end may be faster than we are; then
+    everyone has to stand still meanwhile. Not sooner, since a stop ends the system calls of those
+    that must stay, and that of nbd-client is its connection. Those that sleep in the kernel
+    (state D) are not waited for as long: they cannot end before what they wait for has come.
     """
     sleeping_until = kernel.now() + SLEEPER_SECONDS
+    forking_until = kernel.now() + FORKING_SECONDS
     signalled: set[int] = set()
     pause = FIRST_LOOK
     while True:
+        forking = signal == SIGKILL and kernel.now() >= forking_until
+        if forking:
+            _send(kernel, EVERYONE, SIGSTOP)
         remaining = population.to_end()
+        new = not signalled.issuperset(process.pid for process in remaining)
         for process in remaining:
             if signal == SIGKILL or process.pid not in signalled:
                 signalled.add(process.pid)
                 _send(kernel, process.pid, signal)
                 if signal == SIGTERM:
                     _send(kernel, process.pid, SIGCONT)
+        if forking:
+            _send(kernel, EVERYONE, SIGCONT)
         now = kernel.now()
+        if not new:
+            forking_until = now + FORKING_SECONDS
         sleep = all(process.state == "D" for process in remaining)
         if not remaining or now >= until or (sleep and now >= sleeping_until):
             return remaining

@@ -6,8 +6,9 @@ caches are dropped, and all that is free then is taken and cleared: finalstage/l
 
 from __future__ import annotations
 
-from finalstage.bounded import bounded
+from finalstage.bounded import bind, bounded
 from finalstage.lines import Line
+from finalstage.processes import all_processes
 from finalstage.world import describe, text
 
 TYPE_CHECKING = False
@@ -25,16 +26,15 @@ RESERVE = 3.0
 DROP_SECONDS = 5.0
 MIB = 1 << 20
 
-
 TUNING = (
-    # Running out of memory is on purpose, and must kill one of the workers and nothing else.
+    # Running out of memory is on purpose, and must kill the workers, each when it asks for more.
     ("/proc/sys/vm/panic_on_oom", "0"),
-    ("/proc/sys/vm/oom_kill_allocating_task", "0"),
+    ("/proc/sys/vm/oom_kill_allocating_task", "1"),
     ("/proc/sys/vm/oom_dump_tasks", "0"),
     ("/proc/sys/vm/overcommit_memory", "1"),
     # Huge pages are cleared fastest; but nobody waits for them to be made.
     ("/sys/kernel/mm/transparent_hugepage/defrag", "never"),
-    ("/sys/kernel/mm/transparent_hugepage/enabled", "always"),
+    ("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "always"),
     # What the kernel keeps back from processes: for DMA, for interrupts, for reclaim.
     ("/proc/sys/vm/nr_hugepages", "0"),
     ("/proc/sys/vm/lowmem_reserve_ratio", "0 0 0 0 0"),
@@ -56,9 +56,11 @@ def scrub(kernel: Kernel, until: float, mode: str, had_encryption: bool) -> list
     if mode == NEVER or (mode == AUTO and not had_encryption and not encrypts(kernel)):
         return []
     lines = []
-    error = bounded(kernel, "drop caches", lambda: drop_caches(kernel), DROP_SECONDS, until)
-    if error:
-        lines.append(Line(f"cannot drop the caches: {error}", bad=True))
+    # Each by itself: to drop the caches waits for a file system whose unmounting hangs.
+    for what, function in (("drop the caches", drop_caches), ("free empty slabs", shrink_slabs)):
+        error = bounded(kernel, what, bind(function, kernel), DROP_SECONDS, until)
+        if error:
+            lines.append(Line(f"cannot {what}: {error}", bad=True))
     if init_on_free(kernel):
         return [*lines, Line("memory needs no overwriting: the kernel clears what it frees")]
     return [*lines, overwrite(kernel, min(until - RESERVE, kernel.now() + LONGEST))]
@@ -77,16 +79,15 @@ def encrypts(kernel: Kernel) -> bool:
 
 
 def drop_caches(kernel: Kernel) -> None:
-    """Free all pages, dentries, inodes and empty slabs that are only kept in case of need.
+    """Free all pages, dentries and inodes that are only kept in case of need.
 
-    Source: Documentation/admin-guide/sysctl/vm.rst, Documentation/ABI/testing/sysfs-kernel-slab.
+    Source: Documentation/admin-guide/sysctl/vm.rst.
     """
     kernel.write("/proc/sys/vm/drop_caches", b"3")
-    shrink_slabs(kernel)
 
 
 def shrink_slabs(kernel: Kernel) -> None:
-    """Give back slabs that hold no object any more."""
+    """Give back slabs that hold no object any more: Documentation/ABI/testing/sysfs-kernel-slab."""
     try:
         names = kernel.listdir("/sys/kernel/slab")
     except OSError:
@@ -124,14 +125,16 @@ def overwrite(kernel: Kernel, until: float) -> Line:
     seconds = until - kernel.now()
     if seconds <= 0:
         return Line("MEMORY IS NOT OVERWRITTEN, PLAINTEXT MAY REMAIN: no time is left", bad=True)
-    before = tune(kernel)
     started = kernel.now()
+    before: list[tuple[str, str]] = []
     try:
-        if text(kernel, MUST) != "0":
-            raise OSError(0, "the kernel would panic when memory runs out")
+        tune(kernel, before)
+        danger = dangerous(kernel)
     except OSError as error:
+        danger = describe(error)
+    if danger:
         restore(kernel, before)
-        return failed(describe(error))
+        return failed(danger)
     call = kernel.start("overwrite memory", lambda: kernel.scrub_memory(seconds))
     kernel.wait((call,), seconds + RESERVE / 2)
     took = kernel.now() - started
@@ -152,24 +155,48 @@ def failed(reason: str) -> Line:
     return Line(f"MEMORY IS NOT OVERWRITTEN, PLAINTEXT MAY REMAIN: {reason}", bad=True)
 
 
-def tune(kernel: Kernel) -> list[tuple[str, str]]:
-    """Let all that is free be had; return how it was before. What fails costs a few pages."""
-    before = []
-    try:
-        level = text(kernel, PRINTK)
-        kernel.write(PRINTK, b"1")  # a killed worker is no news, and a serial line is slow
-        before.append((PRINTK, level))
-    except OSError:
-        pass
-    for path, value in TUNING:
+def dangerous(kernel: Kernel) -> str:
+    """Return why memory must not be exhausted now, or an empty string."""
+    if text(kernel, MUST) != "0":
+        return "the kernel would panic when memory runs out"
+    if text(kernel, own_score(kernel)) != "-1000":
+        return "the stage could be killed when memory runs out"
+    return ""
+
+
+def own_score(kernel: Kernel) -> str:
+    """Return the file that says how likely we are killed when memory runs out."""
+    return f"/proc/{kernel.pid}/oom_score_adj"
+
+
+def tune(kernel: Kernel, before: list[tuple[str, str]]) -> None:
+    """Let all that is free be had; note how it was before. What fails costs a few pages."""
+    spare_all(kernel, before)
+    # A killed worker is no news, and a serial line is slow.
+    for path, value in ((PRINTK, "1"), *TUNING):
         try:
             old = text(kernel, path)
             kernel.write(path, value.encode())
         except OSError:
             continue
-        if path.startswith("/proc/sys/vm/") and path != "/proc/sys/vm/nr_hugepages":
+        if path.startswith("/proc/sys/") and path != "/proc/sys/vm/nr_hugepages":
             before.append((path, old))
-    return before
+
+
+def spare_all(kernel: Kernel, before: list[tuple[str, str]]) -> None:
+    """Let memory that runs out end no process that is there; note how likely that was before.
+
+    Else whoever asks for memory at the wrong moment would be killed, the stage too.
+    """
+    for process in all_processes(kernel):
+        path = f"/proc/{process.pid}/oom_score_adj"
+        if not process.kernel_thread:
+            try:
+                old = text(kernel, path)
+                kernel.write(path, b"-1000")
+            except OSError:
+                continue  # it has just ended
+            before.append((path, old))
 
 
 def restore(kernel: Kernel, before: list[tuple[str, str]]) -> None:

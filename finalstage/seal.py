@@ -65,8 +65,13 @@ class Sealing:
         self.kernel = kernel
         self.until = until
         self.depth = depths(stack)
-        self.layers = [
-            layer for layer in stack.layers if isinstance(layer, dm.Dm) and layer.has_key
+        devices = [layer for layer in stack.layers if isinstance(layer, dm.Dm)]
+        self.layers = [layer for layer in devices if layer.has_key]
+        keyed = {layer.id for layer in self.layers}
+        self.above = [
+            layer
+            for layer in devices
+            if layer.targets and not layer.has_key and covering(stack, (layer.id,)) & keyed
         ]
         # Of those that are done, why a key may remain in them.
         self.errors: dict[str, str] = {}
@@ -83,11 +88,12 @@ class Sealing:
         """Suspend all, round by round from the top: what is written on the way down passes those
         below.
 
-        First with the file system above frozen and queued I/O written. Where that does not come
-        back, or the device is one of `silent`, below something that hangs, without either.
+        First with the file system above frozen and queued I/O written: some are mounted where we
+        cannot see them. Where that does not come back, or the device is one of `silent`, below
+        something that hangs, without either.
         """
         rounds: dict[int, list[dm.Dm]] = {}
-        for layer in self.layers:
+        for layer in self.layers + self.above:
             if not layer.suspended:
                 rounds.setdefault(self.depth.get(layer.id, 0), []).append(layer)
         for depth in sorted(rounds):
@@ -124,6 +130,13 @@ class Sealing:
                     found.append(layer)
         return found
 
+    def is_suspended(self, layer: dm.Dm) -> bool:
+        """Whether a device is suspended now."""
+        try:
+            return self.kernel.dm_status(layer.device).suspended
+        except OSError:
+            return False
+
     def wipe(self) -> None:
         """Wipe the keys of all that are suspended, then put error tables in their place.
 
@@ -135,6 +148,7 @@ class Sealing:
         ready = [
             layer for layer in self.layers if layer.id not in active and layer.id not in self.errors
         ]
+        above = [layer for layer in self.above if self.is_suspended(layer)]
         wiped = self.each(ready, lambda layer: dm.wipe_keys(self.kernel, layer), ANSWER_SECONDS)
         replaced = self.each(
             ready, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS
@@ -145,6 +159,7 @@ class Sealing:
             self.errors[layer.id] = (
                 f"cannot wipe it: {wiped[layer.id] or replaced[layer.id]}" if failed else ""
             )
+        self.each(above, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS)
 
     def wait_for_the_rest(self) -> None:
         """Wait for suspends that still hang: a disk may come back, or run out of time."""

@@ -5,19 +5,30 @@ from __future__ import annotations
 import os
 from errno import EIO
 
-from finalstage import __version__, fscrypt, handover, holders, keys, layers, mor, processes, scrub
-from finalstage.bounded import bind, bounded
+from finalstage import (
+    __version__,
+    fscrypt,
+    handover,
+    holders,
+    keys,
+    layers,
+    mor,
+    panics,
+    processes,
+    scrub,
+)
+from finalstage.bounded import bind, bounded, together
 from finalstage.close import Closer, Outcome
 from finalstage.console import Console
 from finalstage.free import free
 from finalstage.kernel import faulty
 from finalstage.kernel.linux import LinuxKernel
-from finalstage.layers import mount
+from finalstage.layers import md
 from finalstage.layers.dm import Dm
 from finalstage.plan import plan
 from finalstage.scan import scan
 from finalstage.seal import Sealed, seal
-from finalstage.stack import Stack
+from finalstage.stack import Stack, covering
 from finalstage.world import describe
 
 TYPE_CHECKING = False
@@ -40,11 +51,13 @@ KEY_LEFT = "A KEY MAY REMAIN IN MEMORY"
 
 KILL_SECONDS = 5.0
 SCAN_SECONDS = 10.0
-DEFUSE_SECONDS = 1.0
 HOLDERS_SECONDS = 3.0
 RETURN_SECONDS = 1.0
-SYNC_SECONDS = 10.0
+SYNC_SECONDS, SYNC_BESIDE_SECONDS = 10.0, 1.0
+"""The latter where something hangs: then sync(2) only gets the others going, and never returns."""
+
 DRAIN_SECONDS = 2.0
+PASS_BY_SECONDS = 0.2
 REBOOT_SECONDS, REBOOT_SECONDS_MOST = 5.0, 30.0
 
 FALLBACKS = {
@@ -86,6 +99,7 @@ def run(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) ->
     """Take the machine down. Every phase is bounded, may fail, and never stops the next."""
     stage = Stage(kernel)
     stage.phase("prepare", lambda: stage.prepare(arguments, environment))
+    stage.phase("defuse", stage.defuse)
     stage.phase("kill", stage.kill)
     stage.phase("files", stage.files)
     stage.phase("close", stage.close)
@@ -166,6 +180,13 @@ class Stage:
         except Exception as error:
             self.console.problem(f"cannot {what}: {describe(error)}")
 
+    def defuse(self) -> None:
+        """Let nothing panic the kernel. Before a process is ended: it may be about to write."""
+        problems = panics.forbid(self.kernel)
+        self.stack = self.look()
+        for problem in problems + panics.defuse(self.kernel, self.stack, self.until):
+            self.console.problem(problem)
+
     def kill(self) -> None:
         """End every process that is not needed for storage."""
         term_until = self.kernel.now() + self.request.patience
@@ -180,17 +201,7 @@ class Stage:
         self.stack = self.look()
         for problem in self.stack.problems:
             self.console.problem(problem)
-        self.defuse()
         self.close_all(CLOSE_SHARE, self.close_until)
-
-    def defuse(self) -> None:
-        """Let no file system panic at an I/O error, whoever asked it to."""
-        for layer in self.stack.layers:
-            if isinstance(layer, mount.Mount) and layer.panics:
-                defuse = bind(mount.defuse, self.kernel, layer)
-                error = bounded(self.kernel, layer.title, defuse, DEFUSE_SECONDS, self.until)
-                if error:
-                    self.console.problem(f"{layer.title} may panic at an I/O error: {error}")
 
     def close_all(self, share: float, until: float) -> None:
         """Run plans until a scan shows that nothing more has gone; `share` of the whole is what
@@ -247,6 +258,9 @@ class Stage:
                 layers.settle,
                 stubborn=True,
             )
+            # What is mounted where we cannot see it, in a namespace of somebody who stays.
+            patience = SYNC_BESIDE_SECONDS if self.hung() else SYNC_SECONDS
+            bounded(self.kernel, "sync", self.kernel.sync, patience, until)
 
     def free(self) -> None:
         """Where a disk does not answer, let what waits for it fail, and try once more.
@@ -349,9 +363,18 @@ class Stage:
                 self.console.problem(f"{KEY_LEFT}: {name}: {sealed.error}")
             else:
                 self.console.say(f"wiped the key of {sealed.layer.title}")
+        tried = {sealed.layer.id for sealed in self.sealed}
+        unsealed = [
+            layer
+            for layer in self.stack.layers
+            if isinstance(layer, Dm) and layer.has_key and layer.id not in tried
+        ]
+        for layer in unsealed:
+            self.console.problem(f"{KEY_LEFT}: {layer.title}: it was not sealed")
+            self.key_left = True
         there = self.stack.by_id()
         gone = [layer for layer in self.seen.values() if layer.id not in there]
-        keys = sum(bool(sealed.error) for sealed in self.sealed)
+        keys = len(unsealed) + sum(bool(sealed.error) for sealed in self.sealed)
         self.console.say(
             f"closed {sum(layer.shown for layer in gone)}, remaining {len(remaining)}, "
             f"keys left {keys}, {self.console.seconds():.2f} s",
@@ -377,6 +400,10 @@ class Stage:
         if not self.sealed and not self.hung():  # sync waits for ever for a device that hangs
             bounded(self.kernel, "sync", self.kernel.sync, SYNC_SECONDS, self.until)
         verb = self.verb_in_the_end()
+        silent = covering(self.stack, self.hung())
+        arrays = [layer for layer in self.stack.layers if layer.kind == "md" and layer.id in silent]
+        passing = {layer.title: bind(md.pass_by, self.kernel, layer) for layer in arrays}
+        together(self.kernel, passing, PASS_BY_SECONDS, self.until)
         bounded(self.kernel, "console", self.kernel.drain_console, DRAIN_SECONDS, self.until)
         for command in FALLBACKS[verb]:
             self.reboot(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat as modes
-from errno import EOPNOTSUPP
+from errno import ECHILD, EOPNOTSUPP
 from time import monotonic, sleep
 
 from finalstage.guardian import HEARTBEAT, Guardian
@@ -23,6 +23,7 @@ MISC_MAJOR = 10
 READY_THREADS = 8
 ZEROS = 1 << 16
 LAUNCHER = "/finalstage"
+HELPER_PATIENCE = 1.0
 LONGEST_RECORD = 8192
 """Bytes that hold any record of /dev/kmsg: PRINTK_MESSAGE_MAX in kernel/printk/internal.h."""
 
@@ -363,9 +364,12 @@ class LinuxKernel:
             words = os.read(ours, 256).decode().split()
         finally:
             os.close(ours)
-        os.waitpid(helper, 0)
+        # What it took is free again once it has ended; but that may take a while, and needs nobody.
+        until = monotonic() + HELPER_PATIENCE
+        while os.waitpid(helper, os.WNOHANG) == (0, 0) and monotonic() < until:
+            sleep(HELPER_PATIENCE / 200)
         if len(words) != 2 or words[0] not in ("all", "part"):
-            raise OSError(0, " ".join(words[1:]) or "the helper was killed")
+            raise OSError(ECHILD, " ".join(words[1:]) or "the helper was killed", LAUNCHER)
         return words[0] == "all", int(words[1])
 
     # Processes, time, calls

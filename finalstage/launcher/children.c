@@ -106,9 +106,9 @@ void forbid_panics(void)
 {
     /* The same as in finalstage/panics.py, for a stage that does not come to it. */
     static const char *const settings[] = {
-        "kernel/hardlockup_panic", "kernel/hung_task_panic",     "kernel/max_rcu_stall_to_panic",
-        "kernel/panic_on_io_nmi",  "kernel/panic_on_oops",       "kernel/panic_on_rcu_stall",
-        "kernel/panic_on_warn",    "kernel/softlockup_panic",    "vm/panic_on_oom",
+        "kernel/hardlockup_panic", "kernel/hung_task_panic",     "kernel/panic_on_io_nmi",
+        "kernel/panic_on_oops",    "kernel/panic_on_rcu_stall",  "kernel/panic_on_warn",
+        "kernel/softlockup_panic", "vm/panic_on_oom",
     };
     char path[64];
 

@@ -1,12 +1,19 @@
 /* Overwrites free memory: takes it, all of it, and so makes the kernel clear each page.
  *
- * A page that a process writes to for the first time is cleared by the kernel, in clear_page() or
- * clear_huge_page(), since it may hold what another process left. That is the overwriting; a
- * memset on top would only take as long again. One worker a processor, each on its own, so that
- * on a machine with several nodes each mostly clears memory near to it.
+ * A page that a process writes to for the first time is cleared by the kernel, since it may hold
+ * what another process left. That is the overwriting; a memset on top would only take as long
+ * again. One worker a processor, pinned to it, so that on a machine with several nodes each mostly
+ * clears memory near to it.
  *
- * In the end memory is exhausted, on purpose, and the kernel kills a worker, the first choice of
- * its OOM killer. Then everything that was free has been in some worker's hands, and all stop.
+ * Free pages do not only lie in the common pool: each processor has lists of its own (struct
+ * per_cpu_pages), which nobody else can take from. So all workers go on until memory is exhausted
+ * for each of them. Who asks for more is then killed by the kernel (vm.oom_kill_allocating_task),
+ * and what he took stays taken, since it belongs to objects that the supervisor, this process,
+ * maps too. When the last worker has gone, nothing is free any more, and all is given back.
+ *
+ * Somebody else may want memory just then: the stage, a kernel thread. For these there is ballast:
+ * processes that hold a little memory and wait, the first choice of the OOM killer.
+ *
  * Who runs this sees to it that exhaustion is no panic (vm.panic_on_oom), and that all that is
  * free can be had (vm.min_free_kbytes and others): finalstage/scrub.py. */
 
@@ -29,17 +36,24 @@
 
 #define MOST_WORKERS 1024
 #define PIECE (2UL << 20) /* a huge page, where there are any */
-#define END_SECONDS 2     /* for the workers' memory to be free again */
+#define BALLASTS 4
+#define BALLAST (4UL << 20)
+#define PIPES 4
+#define PIPE (1 << 20)
 
 #ifndef MADV_POPULATE_WRITE /* since Linux 5.14, not in musl's headers yet */
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* How many bytes each worker has taken, in memory that all share; each in a cache line. */
-struct count {
-    volatile unsigned long bytes;
-    char rest[64 - sizeof(unsigned long)];
+/* A worker: its process, the memory that it takes, and how much of that it has by now, which is
+ * the only thing that it writes and another process reads. */
+struct worker {
+    pid_t process;
+    char *memory;
+    volatile unsigned long *taken;
 };
+
+static struct worker workers[MOST_WORKERS];
 
 static double seconds_now(void)
 {
@@ -49,14 +63,37 @@ static double seconds_now(void)
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-/* Be the first to be killed when memory is exhausted. Whoever cannot say so must not exhaust it. */
-static int be_expendable(void)
+/* Take memory that all processes share, without having any of it yet. */
+static void *reserve(unsigned long size, int flags)
+{
+    return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+}
+
+/* How likely the OOM killer chooses this process. One that cannot say so must not exhaust
+ * memory: it has inherited that it is never killed. */
+static void be_expendable(const char *how_much)
 {
     int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    int failed = score < 0 || write(score, "1000", 4) != 4;
 
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (score < 0 || write(score, how_much, strlen(how_much)) < 0)
+        _exit(1);
     close(score);
-    return !failed;
+}
+
+static void be_ballast(volatile int *ready)
+{
+    char *memory;
+
+    be_expendable("1000");
+    memory = reserve(BALLAST, MAP_PRIVATE);
+    if (memory == MAP_FAILED)
+        _exit(1);
+    memset(memory, 1, BALLAST);
+    mlock(memory, BALLAST);
+    __atomic_add_fetch(ready, 1, __ATOMIC_SEQ_CST);
+    for (;;)
+        pause();
 }
 
 /* Have the kernel clear a piece of memory; false if there is none left. */
@@ -71,31 +108,38 @@ static int take(char *piece)
     return 1;
 }
 
-static void work(int processor, unsigned long most, struct count *count)
+/* The lists of a processor are one for each use of a page. What the kernel takes for itself, for
+ * one the buffers of pipes, comes from others than a process's own memory. */
+static void take_as_kernel(void)
+{
+    static const char zeros[1 << 16];
+    int ends[2];
+
+    for (int i = 0; i < PIPES && pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0; i++) {
+        fcntl(ends[1], F_SETPIPE_SZ, PIPE);
+        while (write(ends[1], zeros, sizeof zeros) > 0)
+            ;
+    }
+}
+
+static void work(int processor, unsigned long most, const struct worker *self)
 {
     cpu_set_t here;
-    char *memory;
 
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     CPU_ZERO(&here);
     CPU_SET(processor, &here);
     sched_setaffinity(0, sizeof here, &here);
-    if (!be_expendable())
-        _exit(1);
-    memory = mmap(NULL, most + PIECE, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
-        _exit(1);
-    memory += PIECE - (unsigned long)memory % PIECE;
+    be_expendable("0");
+    take_as_kernel();
     /* What has been cleared needs no place in a swap area that would not close. */
-    mlock2(memory, most, MLOCK_ONFAULT);
-    for (; count->bytes < most && take(memory + count->bytes); count->bytes += PIECE)
+    mlock2(self->memory, most, MLOCK_ONFAULT);
+    for (; *self->taken < most && take(self->memory + *self->taken); *self->taken += PIECE)
         ;
     _exit(0);
 }
 
-/* Wait for any worker to end, until a time; false if none has. */
-static int one_ended(double until, int *status)
+/* Wait for any child to end, until a time; its process number, 0 if none has, -1 if none is left. */
+static pid_t next_end(double until, int *status)
 {
     sigset_t children;
 
@@ -107,57 +151,108 @@ static int one_ended(double until, int *status)
                                 .tv_nsec = (long)((left - (double)(time_t)left) * 1e9)};
         pid_t ended = waitpid(-1, status, WNOHANG);
 
-        if (ended != 0)
-            return ended > 0;
-        if (left <= 0)
-            return 0;
+        if (ended != 0 || left <= 0)
+            return ended;
         sigtimedwait(&children, NULL, &time);
     }
 }
 
+static int is_worker(pid_t process, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (workers[i].process == process)
+            return 1;
+    return 0;
+}
+
+/* Start the ballast; false if not all of it is there. */
+static int load_ballast(pid_t *ballasts, volatile int *ready, double until)
+{
+    for (int i = 0; i < BALLASTS; i++) {
+        ballasts[i] = fork();
+        if (ballasts[i] == 0)
+            be_ballast(ready);
+        if (ballasts[i] < 0)
+            return 0;
+    }
+    while (*ready < BALLASTS && seconds_now() < until) {
+        struct timespec moment = {.tv_nsec = 1000 * 1000};
+
+        if (waitpid(-1, NULL, WNOHANG) > 0)
+            return 0;
+        nanosleep(&moment, NULL);
+    }
+    return *ready == BALLASTS;
+}
+
 int scrub_memory(const char *seconds)
 {
-    double started = seconds_now();
-    double patience = strtod(seconds, NULL);
+    double until = seconds_now() + strtod(seconds, NULL);
     unsigned long total = 0, most;
     struct sysinfo info;
     sigset_t children;
     cpu_set_t all;
-    pid_t workers[MOST_WORKERS];
-    int count = 0, failed = 0, status, exhausted;
-    struct count *counts = mmap(NULL, MOST_WORKERS * sizeof *counts, PROT_READ | PROT_WRITE,
-                                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t ballasts[BALLASTS], ended;
+    int count = 0, failed = 0, left, ballast = BALLASTS, status;
+    struct {
+        volatile unsigned long taken;
+        char rest[64 - sizeof(unsigned long)]; /* a cache line each */
+    } *counts = reserve(MOST_WORKERS * sizeof *counts, MAP_SHARED);
+    volatile int *ready = reserve(sizeof *ready, MAP_SHARED);
 
-    if (counts == MAP_FAILED || sysinfo(&info) < 0 || sched_getaffinity(0, sizeof all, &all) < 0) {
+    if (counts == MAP_FAILED || ready == MAP_FAILED || sysinfo(&info) < 0 ||
+        sched_getaffinity(0, sizeof all, &all) < 0) {
         dprintf(STDOUT_FILENO, "failed: %s\n", strerror(errno));
         return 1;
     }
-    most = info.totalram * info.mem_unit / PIECE * PIECE;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     sigemptyset(&children);
     sigaddset(&children, SIGCHLD);
     sigprocmask(SIG_BLOCK, &children, NULL);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (!load_ballast(ballasts, ready, until)) {
+        dprintf(STDOUT_FILENO, "failed: it could not be made safe to run out of memory\n");
+        return 1;
+    }
+    most = info.totalram * info.mem_unit / PIECE * PIECE;
     for (int processor = 0; processor < CPU_SETSIZE && count < MOST_WORKERS; processor++) {
+        struct worker *worker = workers + count;
+
         if (!CPU_ISSET(processor, &all))
             continue;
-        workers[count] = fork();
-        if (workers[count] == 0)
-            work(processor, most, counts + count);
-        count += workers[count] > 0;
+        worker->taken = &counts[count].taken;
+        worker->memory = reserve(most + PIECE, MAP_SHARED);
+        if (worker->memory == MAP_FAILED)
+            continue;
+        worker->memory += PIECE - (unsigned long)worker->memory % PIECE;
+        worker->process = fork();
+        if (worker->process == 0)
+            work(processor, most, worker);
+        count += worker->process > 0;
     }
-    do
-        exhausted = one_ended(started + patience, &status);
-    while (exhausted && WIFEXITED(status) && WEXITSTATUS(status) && ++failed < count);
+    /* From here on nothing is allocated, and nothing waits behind the workers. */
+    mlockall(MCL_CURRENT | MCL_ONFAULT);
+    sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 1});
+    for (left = count; left > 0 && ballast > 0; ) {
+        ended = next_end(until, &status);
+        if (ended <= 0)
+            break;
+        if (is_worker(ended, count)) {
+            left--;
+            failed += WIFEXITED(status) && WEXITSTATUS(status);
+        } else {
+            ballast--;
+        }
+    }
+    for (int i = 0; i < BALLASTS; i++)
+        kill(ballasts[i], SIGKILL);
     for (int i = 0; i < count; i++) {
-        total += counts[i].bytes;
-        kill(workers[i], SIGKILL);
+        total += *workers[i].taken;
+        kill(workers[i].process, SIGKILL);
     }
-    /* Said before the memory is given back: on a large machine that takes a while. */
-    if (failed == count)
+    /* Said before all is given back: on a large machine that takes a while. */
+    if (count == 0 || failed == count)
         dprintf(STDOUT_FILENO, "failed: no worker could be started\n");
     else
-        dprintf(STDOUT_FILENO, "%s %lu\n", exhausted ? "all" : "part", total);
-    while (one_ended(seconds_now() + END_SECONDS, &status))
-        ;
+        dprintf(STDOUT_FILENO, "%s %lu\n", left == 0 ? "all" : "part", total);
     return 0;
 }

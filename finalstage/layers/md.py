@@ -60,6 +60,15 @@ def release(kernel: Kernel, layer: Layer) -> str:
     return f"goes on without {', '.join(faulty)}" if faulty else ""
 
 
+def pass_by(kernel: Kernel, layer: Layer) -> None:
+    """Have this call hold an array that waits for a dead member for ever, and never return.
+
+    On the way down, the kernel waits for each array that nobody holds: md_notify_reboot() in
+    drivers/md/md.c. Where nothing is in flight, this does nothing: suspend_lo_store().
+    """
+    kernel.write(f"/sys/dev/block/{layer.device}/md/suspend_lo", b"0")
+
+
 def close(kernel: Kernel, layer: Layer) -> None:
     """Flush it, then stop it; that also where flushing failed, which is raised afterwards."""
     try:

@@ -137,6 +137,8 @@ class SimKernel(Secrets):
             raise error(errno.EPERM, path)
         if path in machine.settings:
             machine.settings[path] = data.decode()
+        if parts[-1] == "oom_score_adj" and int(parts[2]) in machine.processes:
+            machine.processes[int(parts[2])].oom_score_adj = int(data)
         if path in machine.efi:
             machine.efi[path] = data
         if path == "/proc/sysrq-trigger":
@@ -186,6 +188,7 @@ class SimKernel(Secrets):
             "cmdline": process.argv0 + "\0",
             "mountinfo": self._text("/proc/self/mountinfo"),
             "maps": "",
+            "oom_score_adj": f"{process.oom_score_adj}\n",
         }
         return texts[name]
 

@@ -75,6 +75,7 @@ class Process:
     kernel_thread: bool = False
     ignores_term: bool = False
     immortal: bool = False
+    oom_score_adj: int = 0
     holds: tuple[str, ...] = ()
 
 

@@ -62,8 +62,8 @@ def test_a_loop_device_below_what_was_sealed_goes_too() -> None:
 
 def test_a_loop_device_that_something_holds_stays() -> None:
     machine = machine_with_loop()
-    machine.devices["253:7"].targets = (Target(0, 64, "linear"),)
-    machine.mounts[-1].busy = True
+    del machine.devices["253:7"]
+    machine.mounts[-1].device, machine.mounts[-1].busy = "7:0", True
     kernel = shut_down(machine)
     assert ("detach_loop", "7:0") not in kernel.done
     assert "remains loop loop0: held" in "".join(kernel.said)

@@ -37,6 +37,21 @@ def _limit(disk: str, limits: dict[str, int], after: bytes) -> Fault:
     return Fault(strike, after)
 
 
+def break_(disk: str, after: bytes = b"") -> Fault:
+    """From then on the disk answers everything with an error."""
+
+    async def strike(machine: Machine) -> None:
+        access = {"read-only": False, "discard": "unmap", "cache": {"no-flush": True}}
+        rule = {"event": "none", "errno": 5, "once": False, "immediately": True}
+        broken = {"driver": "blkdebug", "node-name": f"broken-{disk}", "image": f"image-{disk}"}
+        await machine.qmp("blockdev-add", **broken, **access, **{"inject-error": [rule]})
+        filter = {"driver": "throttle", "node-name": disk, "throttle-group": f"throttle-{disk}"}
+        reopened = {**filter, **access, "file": f"broken-{disk}"}
+        await machine.qmp("blockdev-reopen", options=[reopened])
+
+    return Fault(strike, after)
+
+
 def unplug(disk: str, after: bytes = b"") -> Fault:
     """Ask the guest to let go of a disk, as pulling it does on a bus that allows that."""
 

@@ -111,6 +111,36 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Multipath:
+    """A device that reaches another one by one path, and queues all I/O when that is lost."""
+
+    name: str
+    lower: str
+
+    modules: ClassVar[tuple[str, ...]] = ("dm-multipath", "dm-round-robin")
+    clean: ClassVar[Mapping[str, str]] = {"opens": "yes"}
+
+    @property
+    def title(self) -> str:
+        return f"multipath {self.name}"
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        return (self.lower,)
+
+    def build(self) -> str:
+        device = f"/dev/{self.lower}"
+        path = f"round-robin 0 1 1 {device} 1000"
+        return (
+            f'echo "0 $(blockdev --getsz {device}) multipath 1 queue_if_no_path 0 1 1 {path}" |'
+            f" dmsetup create {self.name}"
+        )
+
+    def judge(self) -> str:
+        return f"opens {self.name} ln -sf ../{self.lower} /dev/mapper/{self.name}"
+
+
+@dataclass(frozen=True)
 class NetworkDisk:
     """The disk `disk` of the hardware, connected over the network as /dev/nbd0.
 
@@ -266,11 +296,33 @@ class Lvm:
 
 
 @dataclass(frozen=True)
+class Modules:
+    """Modules of the kernel that must be there, since the guest's root has none."""
+
+    modules: tuple[str, ...]
+
+    title: ClassVar[str] = "modules"
+    below: ClassVar[tuple[str, ...]] = ()
+    clean: ClassVar[Mapping[str, str]] = NONE
+
+    @property
+    def name(self) -> str:
+        return f"modules:{','.join(self.modules)}"
+
+    def build(self) -> str:
+        return ""
+
+    def judge(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
 class Ext4:
     """An ext4 file system, mounted at `at` (an absolute path in the guest's own root)."""
 
     lower: str
     at: str
+    options: str = "defaults"
 
     modules: ClassVar[tuple[str, ...]] = ()
     clean: ClassVar[Mapping[str, str]] = {
@@ -296,7 +348,7 @@ class Ext4:
         return f"""
             mkfs.ext4 -q -E lazy_itable_init=0,nodiscard /dev/{self.lower}
             mkdir -p {ROOT}{self.at}
-            mount -t ext4 /dev/{self.lower} {ROOT}{self.at}"""
+            mount -t ext4 -o {self.options} /dev/{self.lower} {ROOT}{self.at}"""
 
     def judge(self) -> str:
         return f"""

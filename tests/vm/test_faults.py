@@ -9,11 +9,22 @@ import pytest
 from tests.vm.conftest import Happen
 from tests.vm.content import File
 from tests.vm.expected import Expected
-from tests.vm.faults import freeze
-from tests.vm.hardware import MIB, Disk, Hardware
-from tests.vm.layers import Crypt, Ext4, Layer, Linear, Luks, Lvm, NetworkDisk, Raid
-from tests.vm.rows import DIRECT, DIRTY, Row
-from tests.vm.stacks import Stack
+from tests.vm.faults import break_, freeze
+from tests.vm.hardware import MIB, PROCESSOR, Disk, Hardware
+from tests.vm.layers import (
+    Crypt,
+    Ext4,
+    Layer,
+    Linear,
+    Luks,
+    Lvm,
+    Modules,
+    Multipath,
+    NetworkDisk,
+    Raid,
+)
+from tests.vm.rows import DIRECT, DIRTY, NO_PROC, NO_SYS, STUBBORN, Row
+from tests.vm.stacks import MAIN, Stack, on
 
 BUDGET = 20
 # Two seconds for what is not in the stage's hands: an emulated machine starts it, and goes down.
@@ -28,6 +39,16 @@ PAIR = Hardware((Disk("a"), Disk("b", SMALL)))
 
 # Shell text for `before`.
 SUSPEND = "/run/trouble suspend hang"
+HUNG_TASK_PANIC = "cd /proc/sys/kernel; echo 3 >hung_task_timeout_secs; echo 1 >hung_task_panic"
+LOSE = "echo faulty >/sys/block/md0/md/dev-$(basename $(readlink /dev/disk/b))/state"
+RESYNC = """
+cd /sys/block/md0/md
+echo 1000 >sync_speed_max
+echo frozen >sync_action
+echo 0 >resync_start
+echo idle >sync_action
+sleep 1
+grep resync /proc/mdstat"""
 
 
 def writing(to: str) -> str:
@@ -195,6 +216,67 @@ def frozen(name: str, bus: str, *below: Layer, path: str = BOUNDED) -> Row:
     )
 
 
+def half_frozen(name: str, bus: str) -> Row:
+    """A row in which a disk below the array below all others answers nothing any more."""
+    machine = Hardware((Disk("a"), Disk("b", bus=bus)))
+    stack = replace(MAIN, name=f"main, half on {bus}", hardware=machine)
+    return Row(
+        name,
+        stack,
+        BOUNDED,
+        before=(writing("/data"),),
+        faults=(freeze("b"),),
+        deadline=DEADLINE,
+        expected=Expected(unclean=("md0",)),
+    )
+
+
+MULTIPATH = beside(
+    "LUKS on multipath", Multipath("hang", "disk/b"), Luks("crypt", "mapper/hang"),
+    top="mapper/crypt",
+)  # fmt: skip
+NO_PATH = '/run/trouble message hang "fail_path $(cat /sys/block/dm-1/slaves/*/dev)"'
+
+# -- disks that answer with errors -----------------------------------------------------------------
+
+STARTED = b"finalstage 0."
+BROKEN = beside("plain LUKS", Luks("crypt", "disk/b"), top="mapper/crypt")
+PANICKING = replace(
+    BROKEN,
+    name="plain LUKS, errors=panic",
+    layers=(*BROKEN.layers[:-1], Ext4("mapper/crypt", "/hung", "errors=panic")),
+)
+
+
+def broken(name: str, stack: Stack, after: bytes = b"", path: str = BOUNDED) -> Row:
+    """A row in which the disk below the LUKS answers everything with an error."""
+    before = (STUBBORN, writing("/hung"))
+    row = replace(hung(name, stack, path=path), before=before, faults=(break_("b", after),))
+    return replace(row, verb="poweroff")
+
+
+# -- whatever else can be wrong with a machine -----------------------------------------------------
+
+FUSED = replace(MAIN, name="main, fuse", layers=(*MAIN.layers, Modules(("fuse",))))
+FUSE = "mkdir /data/fuse; (exec -a {name} /run/trouble fuse /data/fuse)"
+MEMORY = """
+mkdir /tmp/full; mount -t tmpfs -o size=100% full /tmp/full
+left() { awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo; }
+while [ "$(left)" -gt 32 ]; do dd if=/dev/zero bs=1M count=$(($(left) - 31)) status=none; done \\
+    >/tmp/full/file"""
+NO_DEV = "mount -t tmpfs none /dev"
+# No console and no standard streams.
+DUMB = f"rm /dev/console; exec <&- >&- 2>&-; {BOUNDED}"
+STAYS = "(exec -a @daemon /run/trouble unshare)"
+BOMB = "echo 600 >/proc/sys/kernel/pid_max; /run/trouble bomb"
+PROCESSES = "for i in $(seq 2000); do sleep 9999 & done"
+
+
+def odd(name: str, *before: str, stack: Stack = MAIN, path: str = BOUNDED) -> Row:
+    """A row in which all must be left as after a clean close."""
+    return Row(name, stack, path, before=before, deadline=DEADLINE, tools=("trouble",))
+
+
 ROWS = [
     hung("hung: LUKS", LUKS),
     hung("hung: LUKS1", LUKS1),
@@ -222,6 +304,49 @@ ROWS = [
     frozen("frozen: virtio-scsi", "scsi"),
     frozen("frozen: NVMe", "nvme"),
     frozen("frozen: NBD", "nbd", *NETWORK),
+    half_frozen("frozen: one half of a RAID1 of virtio-scsi", "scsi"),
+    half_frozen("frozen: one half of a RAID1 of NVMe", "nvme"),
+    replace(
+        half_frozen("frozen: one half of a RAID1 of virtio-blk", "virtio"),
+        # The array waits for ever for what it has sent to both of them, and so does the journal.
+        expected=Expected(
+            unclean=("md0", "ext4:/"),
+            lost=tuple(file.path for file in DIRTY),
+            keys_remain=True,
+        ),
+    ),
+    replace(hung("multipath without a path queues", MULTIPATH), before=(NO_PATH, writing("/hung"))),
+    broken("errors: LUKS", BROKEN),
+    broken("errors: from the start on", BROKEN, STARTED),
+    broken("errors: errors=panic", PANICKING, STARTED),
+    replace(
+        hung("hung: the kernel panics at hung tasks", LUKS),
+        before=(HUNG_TASK_PANIC, SUSPEND, writing("/hung")),
+    ),
+    replace(odd("a RAID has lost a member", LOSE), expected=Expected(unclean=("md0",))),
+    replace(odd("a RAID is resyncing", RESYNC), expected=Expected(unclean=("md0",))),
+    odd("a FUSE server ends when told so", FUSE.format(name="server"), stack=FUSED),
+    odd("a FUSE server hangs", FUSE.format(name="@server"), stack=FUSED),
+    odd("a process forks without end", "/run/trouble comet"),
+    odd("processes fork without end", BOMB),
+    odd("another mount namespace", "/run/trouble unshare"),
+    odd("a mount namespace without processes", "touch /run/ns; /run/trouble unshare /run/ns"),
+    replace(
+        odd("a storage daemon in another mount namespace", STAYS),
+        expected=Expected(says=("remains ext4 /", "keys left 0")),
+    ),
+    odd("2000 processes", PROCESSES, stack=on(MAIN, memory=1024)),
+    replace(hung("hung: no /proc", LUKS), before=(SUSPEND, writing("/hung"), NO_PROC)),
+    replace(hung("hung: no /sys", LUKS), before=(SUSPEND, writing("/hung"), NO_SYS)),
+    odd("/dev is empty", path=f"{NO_DEV}; {BOUNDED}"),
+    hung("hung: /dev is empty", LUKS, path=f"{NO_DEV}; {BOUNDED}"),
+    odd("no console", path=DUMB),
+    odd("32 MiB of memory left", MEMORY),
+    odd("the tree is read-only", "mount -o remount,ro /run/initramfs"),
+    odd("the tree is full", "dd if=/dev/zero of=/run/initramfs/full bs=1M 2>&- || true"),
+    hung("hung: no AES instructions", on(LUKS, processor=f"{PROCESSOR},-aes")),
+    hung("hung: one processor", on(LUKS, processors=1)),
+    hung("hung: four processors", on(LUKS, processors=4)),
 ]
 
 
@@ -229,6 +354,7 @@ ROWS = [
 def test_no_key_stays_and_the_rest_is_whole(happen: Happen, row: Row) -> None:
     outcome = happen(row)
     assert not outcome.problems, f"see {row.folder}"
+    assert not outcome.copies.plaintext or "PLAINTEXT MAY REMAIN" in outcome.console
 
 
 CONTROLS = [
@@ -238,6 +364,9 @@ CONTROLS = [
     hung("control: hung: inactive table, not sealed", INACTIVE, path=UNSEALED),
     hung_root("control: hung: root on LUKS, not sealed", ROOT, path=UNSEALED),
     half_hung("control: hung: one half of RAID1, not sealed", MIRROR, path=UNSEALED),
+    frozen("control: frozen: virtio-scsi, not sealed", "scsi", path=UNSEALED),
+    frozen("control: frozen: NBD, not sealed", "nbd", *NETWORK, path=UNSEALED),
+    replace(odd("control: a storage daemon, not sealed", STAYS, path=UNSEALED), deadline=DEADLINE),
 ]
 
 

@@ -1,6 +1,7 @@
 /* What a guest does to itself before it goes down, where its shell has no way: one static program.
  *
  *   trouble suspend NAME      suspend a dm device without flushing: from then on all I/O to it waits
+ *   trouble message NAME WORDS   tell a dm device something
  *   trouble fuse FOLDER       mount a FUSE file system whose server hangs as soon as it is asked
  *   trouble unshare [FILE]    sleep in a mount namespace of its own, which FILE keeps alive
  *   trouble comet             fork without end, each process ending as soon as it has a child
@@ -31,8 +32,31 @@ static void leave(void)
     if (fork() != 0)
         _exit(0);
     setsid();
+    if (chdir("/run") < 0)
+        _exit(1);
     for (int stream = 0; stream < 3; stream++)
         close(stream);
+}
+
+static void message(const char *name, const char *words)
+{
+    int control = open("/dev/mapper/control", O_RDWR);
+    struct {
+        struct dm_ioctl head;
+        struct dm_target_msg message;
+        char words[80];
+    } request = {
+        .head = {
+            .version = {4, 0, 0},
+            .data_size = sizeof request,
+            .data_start = sizeof request.head,
+        },
+    };
+
+    strncpy(request.head.name, name, sizeof request.head.name - 1);
+    strncpy(request.message.message, words, sizeof request.words - 1);
+    if (control < 0 || ioctl(control, DM_TARGET_MSG, &request) < 0)
+        err(1, "cannot tell %s to %s", name, words);
 }
 
 static void suspend(const char *name)
@@ -163,6 +187,8 @@ int main(int argc, char **argv)
 
     if (!strcmp(what, "suspend") && on)
         suspend(on);
+    else if (!strcmp(what, "message") && argc == 4)
+        message(on, argv[3]);
     else if (!strcmp(what, "fuse") && on)
         serve_nothing(on);
     else if (!strcmp(what, "unshare"))

@@ -1,0 +1,68 @@
+"""Firmware that is asked to overwrite memory before anything else runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from tests.vm import firmware
+from tests.vm.conftest import Happen
+from tests.vm.hardware import Disk, Hardware
+from tests.vm.layers import NONE, Ext4, Luks
+from tests.vm.rows import FINALSTAGE, ORACLE, Row
+from tests.vm.stacks import Stack
+
+VARIABLE = f"/sys/firmware/efi/efivars/{firmware.MOR}-{firmware.GUID}"
+# The kernel's EFI stub asks at each boot; who goes down in an orderly way takes that back.
+TAKE_BACK = f"""
+mount -t efivarfs efivarfs /sys/firmware/efi/efivars
+/run/secret mutable {VARIABLE}
+printf '\\007\\000\\000\\000\\000' >/run/value
+cat /run/value >{VARIABLE}
+umount /sys/firmware/efi/efivars"""
+
+
+@dataclass(frozen=True)
+class Variables:
+    """Firmware whose variables the kernel can show."""
+
+    name: ClassVar[str] = "efivarfs"
+    title: ClassVar[str] = "UEFI variables"
+    below: ClassVar[tuple[str, ...]] = ()
+    # Not efivarfs: the machine that judges has another firmware.
+    modules: ClassVar[tuple[str, ...]] = ()
+    clean: ClassVar[Mapping[str, str]] = NONE
+
+    def build(self) -> str:
+        return "modprobe efivarfs"
+
+    def judge(self) -> str:
+        return "true"
+
+
+@pytest.mark.parametrize(
+    ("to", "after", "value"),
+    [(FINALSTAGE, b"asked the firmware to", b"\1"), (ORACLE, b"removed crypt", b"\0")],
+    ids=["finalstage", "control"],
+)
+def test_the_firmware_is_asked(happen: Happen, to: str, after: bytes, value: bytes) -> None:
+    with firmware.uefi() as devices:
+        # A machine with an NVMe disk is not saved by the harness, nor could this one be.
+        hardware = Hardware((Disk("a", bus="nvme"),), processors=1, devices=devices)
+        layers = (Variables(), Luks("crypt", "disk/a"), Ext4("mapper/crypt", "/"))
+        name = f"{'control: ' if to == ORACLE else ''}memory overwrite request"
+        flash = Row(name, Stack(name, hardware, layers)).folder / "flash"
+        row = Row(
+            name,
+            Stack(name, hardware, layers),
+            before=(TAKE_BACK,),
+            tools=("secret",),
+            faults=(firmware.save_flash(flash, after),),
+            to=to,
+        )
+        outcome = happen(row)
+        assert not outcome.problems, f"see {row.folder}"
+        assert firmware.variable(flash, firmware.MOR) == value

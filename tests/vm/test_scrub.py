@@ -1,0 +1,53 @@
+"""Plaintext in memory that was freed, each with a control that finds it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.vm.conftest import Happen
+from tests.vm.rows import DIRECT, DIRTY_64M, ORACLE, RETURN, Row
+from tests.vm.stacks import LUKS, MAIN, MAIN_BUSY, on
+
+HUNDREDS = 100
+CLEARING = on(MAIN, command_line="init_on_free=1")
+# Too little time for all: it ends when it should, says so, and kills nobody.
+BOUNDED = "/run/initramfs/finalstage --scrub 0.05 | grep '^part [0-9][0-9]*$'"
+PANICKY = "echo 1 >/proc/sys/vm/panic_on_oom"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("scrubbed, direct", MAIN),
+        Row("scrubbed, return", MAIN, RETURN),
+        Row("scrubbed, reboot", MAIN, verb="reboot"),
+        Row("scrubbed, 64 MiB dirty", MAIN, files=DIRTY_64M),
+        Row("scrubbed, swap and nested mounts", MAIN_BUSY),
+        Row("scrubbed, one processor", on(MAIN, processors=1)),
+        Row("scrubbed, four processors", on(MAIN, processors=4)),
+        Row("scrubbed, 160 MiB of memory", on(LUKS, memory=160)),
+        Row("scrubbed, a little before", MAIN, before=(BOUNDED,)),
+        Row("scrubbed, kernel panics without memory", MAIN, before=(PANICKY,)),
+    ],
+    ids=lambda row: row.slug,
+)
+def test_no_plaintext_stays(happen: Happen, row: Row) -> None:
+    outcome = happen(row)
+    assert not outcome.problems, f"see {row.folder}"
+    assert "MiB of free memory in" in outcome.console
+    assert outcome.copies.plaintext == 0
+
+
+def test_a_kernel_that_clears_what_it_frees_is_left_to_it(happen: Happen) -> None:
+    outcome = happen(Row("init_on_free", CLEARING))
+    assert not outcome.problems
+    assert "the kernel clears what it frees" in outcome.console
+    assert outcome.copies.plaintext == 0
+
+
+@pytest.mark.parametrize("path", [DIRECT + " --scrub=never", RETURN], ids=["direct", "return"])
+def test_freed_memory_keeps_plaintext(happen: Happen, path: str) -> None:
+    to = ORACLE if path == RETURN else "finalstage"
+    outcome = happen(Row(f"control: not scrubbed, {to}", MAIN, path, to=to))
+    assert not outcome.problems
+    assert outcome.copies.plaintext >= HUNDREDS
