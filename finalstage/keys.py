@@ -8,6 +8,7 @@ Source: Documentation/security/keys/core.rst, proc(5) on /proc/keys.
 from __future__ import annotations
 
 from finalstage import mountinfo
+from finalstage.bounded import bounded
 from finalstage.lines import Line
 from finalstage.value import Value
 from finalstage.world import describe, text
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 KEYRING_SECONDS = 5.0
 COLLECT_SECONDS = 2.0
+RCU_SECONDS = 1.0
 FIRST_LOOK, SLOWEST_LOOK = 0.002, 0.05
 FILE_SECONDS = 5.0
 
@@ -134,9 +136,21 @@ def _collected(kernel: Kernel, until: float) -> tuple[list[str], list[str]]:
         secrets = [f"{key.type} {key.description}" for key in visible(kernel) if key.is_secret]
         others = [f"user {uid}" for uid, count in users(kernel).items() if uid and count]
         if not (secrets or others) or kernel.now() + pause >= until:
+            let_go(kernel, until)
             return secrets, others
         kernel.sleep(pause)
         pause = min(2 * pause, SLOWEST_LOOK)
+
+
+def let_go(kernel: Kernel, until: float) -> None:
+    """Wait for what the kernel frees: a key is taken off the lists, then RCU passes, and only then
+    its payload is overwritten: key_garbage_collector() in security/keys/gc.c.
+
+    Twice, since the first wait may end with a period that was under way as the key was taken off.
+    """
+    for _ in range(2):
+        bounded(kernel, "let go", kernel.wait_for_rcu, RCU_SECONDS, until)
+    kernel.sleep(FIRST_LOOK)
 
 
 def wipe_files(kernel: Kernel, until: float, extra: Sequence[str] = ()) -> list[Line]:

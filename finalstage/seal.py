@@ -38,14 +38,23 @@ class Sealed(Value):
 
 
 def seal(
-    kernel: Kernel, stack: Stack, hung: set[str], until: float, say: Callable[[str], None]
+    kernel: Kernel,
+    stack: Stack,
+    hung: set[str],
+    until: float,
+    say: Callable[[str], None],
+    let_errors_flow: bool = True,
 ) -> list[Sealed]:
     """Make sure that no device in the stack holds a key any more; say of each how that went.
+
+    Without `let_errors_flow` a device whose key is wiped stays suspended. That is for a PID 1
+    which is not ours, and runs from what is sealed: it can wait for its next page for ever, while
+    an error instead of the page would kill it, and panic the kernel.
 
     As long as there is one that cannot be suspended, nothing is worth more than to wait for it,
     up to the time `until`.
     """
-    sealing = Sealing(kernel, stack, until)
+    sealing = Sealing(kernel, stack, until, let_errors_flow)
     sealing.clear_inactive()
     sealing.suspend_all(silent=covering(stack, hung))
     sealing.wipe()
@@ -61,9 +70,12 @@ def seal(
 class Sealing:
     """The devices that hold a key, the topmost first."""
 
-    def __init__(self, kernel: Kernel, stack: Stack, until: float) -> None:
+    def __init__(
+        self, kernel: Kernel, stack: Stack, until: float, let_errors_flow: bool = True
+    ) -> None:
         self.kernel = kernel
         self.until = until
+        self.let_errors_flow = let_errors_flow
         self.depth = depths(stack)
         devices = [layer for layer in stack.layers if isinstance(layer, dm.Dm)]
         self.layers = [layer for layer in devices if layer.has_key]
@@ -150,16 +162,18 @@ class Sealing:
         ]
         above = [layer for layer in self.above if self.is_suspended(layer)]
         wiped = self.each(ready, lambda layer: dm.wipe_keys(self.kernel, layer), ANSWER_SECONDS)
+        for layer in ready:
+            if any(target.type == "integrity" for target in layer.targets):
+                wiped[layer.id] = wiped[layer.id] or "there is no message for it"
+        to_replace = [layer for layer in ready if self.let_errors_flow or wiped[layer.id]]
         replaced = self.each(
-            ready, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS
+            to_replace, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS
         )
         for layer in ready:
-            has_message = all(target.type != "integrity" for target in layer.targets)
-            failed = replaced[layer.id] and (wiped[layer.id] or not has_message)
-            self.errors[layer.id] = (
-                f"cannot wipe it: {wiped[layer.id] or replaced[layer.id]}" if failed else ""
-            )
-        self.each(above, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS)
+            failed = wiped[layer.id] and replaced[layer.id]
+            self.errors[layer.id] = f"cannot wipe it: {wiped[layer.id]}" if failed else ""
+        if self.let_errors_flow:
+            self.each(above, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS)
 
     def wait_for_the_rest(self) -> None:
         """Wait for suspends that still hang: a disk may come back, or run out of time."""

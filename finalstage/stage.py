@@ -308,7 +308,14 @@ class Stage:
         if not any(isinstance(layer, Dm) and layer.has_key for layer in self.stack.layers):
             return
         until = self.leaving(SEAL_LEAVES)
-        self.sealed = seal(self.kernel, self.stack, self.hung(), until, self.console.problem)
+        self.sealed = seal(
+            self.kernel,
+            self.stack,
+            self.hung(),
+            until,
+            self.console.problem,
+            let_errors_flow=self.request.as_pid1,
+        )
         self.stack = self.look()
         self.close_all(RETRY_SHARE / 2, self.leaving(LAST_CLOSE_LEAVES))
         if any(sealed.error for sealed in self.sealed):

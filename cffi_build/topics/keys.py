@@ -1,13 +1,16 @@
-"""Keyrings: keyctl(2), and the user ID of one thread."""
+"""Keyrings: keyctl(2), the user ID of one thread; and membarrier(2)."""
 
 SOURCE = """
 #include <linux/keyctl.h>
+#include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 /* By number: glibc has no wrapper, and its setresuid changes all threads, the kernel's only one. */
 static long sys_keyctl(int operation, long a, long b, unsigned long c)
 { return syscall(SYS_keyctl, operation, a, b, c, 0); }
+static int sys_membarrier(int command)
+{ return syscall(SYS_membarrier, command, 0, 0); }
 static int sys_setresuid(unsigned int real, unsigned int effective, unsigned int saved)
 { return syscall(SYS_setresuid, real, effective, saved); }
 """
@@ -29,4 +32,8 @@ CDEF = """
 
 long sys_keyctl(int operation, long a, long b, unsigned long c);
 int sys_setresuid(unsigned int real, unsigned int effective, unsigned int saved);
+
+#define MEMBARRIER_CMD_GLOBAL ...
+
+int sys_membarrier(int command);
 """

@@ -219,6 +219,10 @@ class Kernel(Protocol):
     def make_mutable(self, path: str) -> None:
         """Take the immutable flag, as chattr(1) sets it, from a file."""
 
+    def wait_for_rcu(self) -> None:
+        """Wait until what the kernel has taken out of use before is out of use: membarrier(2)
+        with MEMBARRIER_CMD_GLOBAL, which is synchronize_rcu() in kernel/sched/membarrier.c."""
+
     def kernel_log(self) -> bytes:
         """What is still in the ring buffer of the kernel's log, a record a line: /dev/kmsg."""
 

@@ -334,6 +334,9 @@ class LinuxKernel:
 
     # Memory
 
+    def wait_for_rcu(self) -> None:
+        check(lib.sys_membarrier(lib.MEMBARRIER_CMD_GLOBAL), "membarrier")
+
     def kernel_log(self) -> bytes:
         # Each read(2) gives one record, EPIPE if some have been overwritten meanwhile.
         fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -160,8 +160,17 @@ static int run_stage(struct attempt *attempt, struct child *stage, struct told *
     told->phase[0] = '\0';
     told->heard = now();
     if (start_child(stage, become_stage, attempt) < 0) {
-        say("cannot fork: %s", strerror(errno));
-        return 0;
+        pid_t guardian = getpid();
+
+        say("cannot fork: %s; ending all processes first", strerror(errno));
+        aside("end all processes", end_processes, &guardian, KILL_TIME);
+        for (long patience = now() + 2 * SECOND; start_child(stage, become_stage, attempt) < 0;) {
+            if (now() >= patience) {
+                say("cannot fork: %s", strerror(errno));
+                return 0;
+            }
+            pause_until(now() + SECOND / 10, NULL, 0, NULL); /* reaps what has ended */
+        }
     }
     close(attempt->channel);
     for (;;) {

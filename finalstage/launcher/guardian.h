@@ -98,6 +98,7 @@ int aside(const char *what, int (*act)(void *), void *argument, long millisecond
 void rescue(const struct told *told, pid_t stage, long until);
 
 /* End all processes but kernel threads, storage daemons, PID 1, us and who waits for us. */
+#define KILL_TIME (3 * SECOND)
 int end_processes(void *spared_parent);
 
 /* Let go of file systems that are only memory, and that nothing is mounted in. */

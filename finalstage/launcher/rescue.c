@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define KILL_TIME (3 * SECOND)
 #define WRITE_TIME (5 * SECOND) /* and longer while data still moves */
 #define SEAL_TIME (15 * SECOND)
 #define PF_KTHREAD 0x00200000 /* include/linux/sched.h */

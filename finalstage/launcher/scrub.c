@@ -210,7 +210,10 @@ int scrub_memory(const char *seconds)
     sigaddset(&children, SIGCHLD);
     sigprocmask(SIG_BLOCK, &children, NULL);
     if (!load_ballast(ballasts, ready, until)) {
-        dprintf(STDOUT_FILENO, "failed: it could not be made safe to run out of memory\n");
+        if (seconds_now() >= until)
+            dprintf(STDOUT_FILENO, "part 0\n");
+        else
+            dprintf(STDOUT_FILENO, "failed: it could not be made safe to run out of memory\n");
         return 1;
     }
     most = info.totalram * info.mem_unit / PIECE * PIECE;

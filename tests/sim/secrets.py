@@ -85,6 +85,9 @@ class Secrets:
 
     # Memory
 
+    def wait_for_rcu(self) -> None:
+        self._enter("wait_for_rcu", "", 0.01)
+
     def kernel_log(self) -> bytes:
         return self.machine.kernel_log
 

@@ -168,6 +168,17 @@ def test_power_off_in_place_of_reboot_where_a_key_may_remain() -> None:
     assert shut_down(main_stack(), "reboot", "--key-left=poweroff").down == "reboot"
 
 
+def test_below_a_foreign_pid_1_a_sealed_device_stays_suspended() -> None:
+    machine = main_stack()
+    machine.mounts[4].busy = True
+    kernel = SimKernel(machine)
+    run(kernel, ["poweroff"], {"FINALSTAGE_PID1": "no"})
+    assert not machine.devices[CRYPT].keyed
+    assert machine.devices[CRYPT].suspended
+    assert "dm_load_error" not in [done[0] for done in kernel.done]
+    assert kernel.down == "poweroff"
+
+
 def test_an_error_table_takes_the_key_where_no_message_reaches_it() -> None:
     machine = main_stack()
     machine.mounts[4].busy = True

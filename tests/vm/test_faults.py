@@ -333,7 +333,7 @@ ROWS = [
     odd("a mount namespace without processes", "touch /run/ns; /run/trouble unshare /run/ns"),
     replace(
         odd("a storage daemon in another mount namespace", STAYS),
-        expected=Expected(says=("remains ext4 /", "keys left 0")),
+        expected=Expected(says=("mount namespace of trouble", "keys left 0")),
     ),
     odd("2000 processes", PROCESSES, stack=on(MAIN, memory=1024)),
     replace(hung("hung: no /proc", LUKS), before=(SUSPEND, writing("/hung"), NO_PROC)),

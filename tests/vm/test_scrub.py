@@ -11,7 +11,7 @@ from tests.vm.stacks import LUKS, MAIN, MAIN_BUSY, on
 HUNDREDS = 100
 CLEARING = on(MAIN, command_line="init_on_free=1")
 # Too little time for all: it ends when it should, says so, and kills nobody.
-BOUNDED = "/run/initramfs/finalstage --scrub 0.05 | grep '^part [0-9][0-9]*$'"
+BOUNDED = "/run/initramfs/finalstage --scrub 0.1 | grep '^part [0-9][0-9]*$'"
 PANICKY = "echo 1 >/proc/sys/vm/panic_on_oom"
 
 
