@@ -36,7 +36,9 @@ ACTING = frozenset(
 """The methods that change something. Those that only look are no points of their own."""
 
 KNOBS = ("/proc/sys/", "/sys/kernel/")
-"""Writes to what only tunes the kernel have no number: there are hundreds, one for each slab."""
+SCORE = "/oom_score_adj"
+"""Writes to what only tunes the kernel have no number: there are hundreds, one for each slab, one
+for each process."""
 
 SIGSEGV, SIGKILL = 11, 9
 
@@ -100,7 +102,7 @@ class FaultyKernel:
         def call(*arguments: Any, **options: Any) -> Any:
             thing = str(arguments[0]) if arguments else ""
             number = 0
-            if not thing.startswith(KNOBS):
+            if not (thing.startswith(KNOBS) or thing.endswith(SCORE)):
                 with self._lock:
                     self._count += 1
                     number = self._count
