@@ -17,6 +17,7 @@ from tests.sim.machine import Machine
 LOOKING = {
     "console", "dm_status", "drain_console", "encryption_key", "kernel_log", "listdir", "log",
     "now", "read", "readlink", "sleep", "start", "stat", "tell_guardian", "wait",
+    "wait_for_rcu",
 }  # fmt: skip
 
 
