@@ -24,7 +24,7 @@ lint: setup
 	$(PYTHON) -m mypy
 
 check: dist lint
-	$(PYTHON) -m pytest -n 3
+	$(PYTHON) -m pytest -n 2
 
 demo: dist
 	@$(PYTHON) -m tests.vm.demo
