@@ -413,7 +413,8 @@ class Stage:
         together(self.kernel, passing, PASS_BY_SECONDS, self.until)
         bounded(self.kernel, "console", self.kernel.drain_console, DRAIN_SECONDS, self.until)
         for command in FALLBACKS[verb]:
-            self.reboot(command)
+            if self.reboot_hangs(command):
+                break  # a second one would wait for the first
         self.kernel.write("/proc/sysrq-trigger", SYSRQ[verb])
 
     def verb_in_the_end(self) -> str:
@@ -429,9 +430,12 @@ class Stage:
             return "poweroff"
         return verb
 
-    def reboot(self, command: str) -> None:
-        """Call reboot(2). Returns only if it failed or hangs."""
+    def reboot_hangs(self, command: str) -> bool:
+        """Call reboot(2). Returns only if it failed, or hangs, and says which."""
         patience = max(REBOOT_SECONDS, min(REBOOT_SECONDS_MOST, self.until - self.kernel.now()))
         reboot = bind(self.kernel.reboot, command, self.request.argument)
-        error = bounded(self.kernel, command, reboot, patience, self.kernel.now() + patience)
-        self.console.problem(f"{command} failed: {error or 'the machine is still here'}")
+        call = self.kernel.start(command, reboot)
+        hangs = not self.kernel.wait((call,), patience)
+        reason = f"no answer in {patience:.0f} s" if hangs else "the machine is still here"
+        self.console.problem(f"{command} failed: {describe(call.error) if call.error else reason}")
+        return hangs

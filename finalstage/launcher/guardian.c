@@ -269,6 +269,11 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
             use_last_memory();
             aside("make room", make_room, NULL, SECOND);
         }
+        if (!told.phase[0]) { /* it could not even start: something forks without end, perhaps */
+            pid_t guardian = getpid();
+
+            aside("end all processes", end_processes, &guardian, KILL_TIME);
+        }
         say("starting it once more, with %ld s", attempt.budget / SECOND);
         attempt.number = 2;
         attempt.channel = open_channel();

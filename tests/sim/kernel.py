@@ -99,6 +99,7 @@ class SimKernel(Secrets):
         except BaseException as failure:
             call.error = failure
         self._finish[call] = self._clock + self._cost
+        self._cost = 0.0  # what follows outside of a call costs nothing yet
 
     def _let_go(self) -> None:
         """Have what is blocked try again: something was taken away."""

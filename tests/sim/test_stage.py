@@ -362,6 +362,13 @@ def test_unknown_words_are_said_and_ignored() -> None:
     assert "ignoring the option 'frobnicate': there is no such option" in said
 
 
+def test_a_reboot_that_hangs_is_followed_by_sysrq_at_once() -> None:
+    kernel = shut_down(main_stack(), "reboot", faults={"reboot": HANG})
+    assert kernel.down == "reboot"
+    assert order(kernel, "reboot") == []
+    assert kernel.down_at < 40
+
+
 def test_failing_reboot_falls_back() -> None:
     denied = OSError(errno.EPERM, os.strerror(errno.EPERM))
     kernel = shut_down(main_stack(), faults={("reboot", "poweroff"): denied})
