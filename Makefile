@@ -24,7 +24,7 @@ lint: setup
 	$(PYTHON) -m mypy
 
 check: dist lint
-	$(PYTHON) -m pytest -n 2
+	$(PYTHON) -m pytest -n 5
 
 demo: dist
 	@$(PYTHON) -m tests.vm.demo

@@ -78,8 +78,11 @@ def fill_tray(
     folders: Mapping[str, Path] = _NOTHING,
     blobs: Mapping[str, bytes] = _NOTHING,
     files: Sequence[File] = (),
-) -> None:
-    """Write a tray's image: a tar archive with `folders` and `blobs` by name, and `files`."""
+) -> int:
+    """Write a tray's image: a tar archive with `folders` and `blobs` by name, and `files`.
+
+    Returns the size of the archive in MiB, without which a guest would read a whole tray.
+    """
     with image.open("wb") as stream, tarfile.open(fileobj=stream, mode="w") as archive:
         for name, folder in folders.items():
             archive.add(folder, name)
@@ -87,6 +90,8 @@ def fill_tray(
             entry = tarfile.TarInfo(name)
             entry.size = len(blob)
             archive.addfile(entry, io.BytesIO(blob))
-    if image.stat().st_size > TRAY_SIZE:
-        raise ValueError(f"{image} holds {image.stat().st_size} bytes, a tray {TRAY_SIZE}")
+    size = image.stat().st_size
+    if size > TRAY_SIZE:
+        raise ValueError(f"{image} holds {size} bytes, a tray {TRAY_SIZE}")
     os.truncate(image, TRAY_SIZE)
+    return -(-size // MIB)

@@ -160,7 +160,8 @@ class NetworkDisk:
             ifconfig eth0 10.0.2.15 up
             port=$(sed 's/.*nbd=\\([0-9]*\\).*/\\1/' /proc/cmdline)
             chmod 755 /run/tray/trouble
-            (exec -a @nbd /run/tray/trouble nbd /dev/nbd0 10.0.2.2 $port {self.disk})"""
+            (exec -a @nbd /run/tray/trouble nbd /dev/nbd0 10.0.2.2 $port {self.disk})
+            until [ "$(cat /sys/block/nbd0/size)" -gt 0 ]; do usleep 10000; done"""
 
     def judge(self) -> str:
         return f"ln -sf disk/{self.disk} /dev/nbd0"

@@ -27,6 +27,7 @@ from tests.vm.machine import End, Machine, State
 from tests.vm.ram import Copies, patterns, search
 from tests.vm.stacks import Stack
 from tests.vm.tools import tool
+from tests.vm.turns import Turn
 
 FINALSTAGE = "finalstage"
 ORACLE = "oracle"
@@ -64,6 +65,7 @@ class Row:
     `path`, which hands over to `to`: finalstage's tree, or the oracle's, a shell script that knows
     all stacks by heart. `faults` come from outside meanwhile.
 
+    `hangs` says that it mostly waits for what hangs, and hardly needs a processor meanwhile.
     `staging` is shell text that brings the tree from the tray to where `path` executes it.
     `tools` are programs of ours (tools/NAME.c), /run/NAME there; so are `programs`, files of this
     machine. RAM is searched for `keys` as for
@@ -80,6 +82,7 @@ class Row:
     faults: tuple[Fault, ...] = ()
     to: str = FINALSTAGE
     deadline: float = 120
+    hangs: bool = False
     staging: str = STAGING
     programs: tuple[Path, ...] = ()
     tools: tuple[str, ...] = ()
@@ -167,20 +170,30 @@ def perform(row: Row, on_console: Callable[[bytes], None] | None = None) -> Outc
     """Let `row` happen. Everything that came out of it lies in its folder then."""
     if not (row.tree / "shutdown").exists():
         raise FileNotFoundError(f"{row.tree} is missing: run make dist")
-    state = states.built(row.stack) if row.stack.hardware.can_be_saved else None
-    states.base(judges(row.stack.hardware))
     folder = row.folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    outcome = asyncio.run(_perform(row, state, folder, on_console))
+    outcome = asyncio.run(_in_turn(row, folder, on_console))
     (folder / "judge.txt").write_text(outcome.verdict.text)
     (folder / "ram.json").write_text(json.dumps(dataclasses.asdict(outcome.copies), indent=2))
     (folder / "problems.txt").write_text("".join(f"{line}\n" for line in outcome.problems))
     return outcome
 
 
+async def _in_turn(row: Row, folder: Path, on_console: Callable[[bytes], None] | None) -> Outcome:
+    async with Turn() as turn:
+        saved = row.stack.hardware.can_be_saved
+        state = await asyncio.to_thread(states.built, row.stack) if saved else None
+        await asyncio.to_thread(states.base, judges(row.stack.hardware))
+        return await _perform(row, state, folder, on_console, turn)
+
+
 async def _perform(
-    row: Row, state: State | None, folder: Path, on_console: Callable[[bytes], None] | None
+    row: Row,
+    state: State | None,
+    folder: Path,
+    on_console: Callable[[bytes], None] | None,
+    turn: Turn,
 ) -> Outcome:
     start = time.monotonic()
     stack, hardware = row.stack, row.stack.hardware
@@ -192,13 +205,13 @@ async def _perform(
         for name, image in states.images(state, hardware).items():
             subprocess.run(("cp", "--sparse=always", image, images[name]), check=True)
         blobs = states.tables(stack) | tools
-        content.fill_tray(tray, {"tree": row.tree}, blobs, row.files)
+        mebibytes = content.fill_tray(tray, {"tree": row.tree}, blobs, row.files)
         machine = Machine(hardware, images, tray, state=state, log=log, on_console=on_console)
     else:
         images = states.blank(hardware, folder)
         folders, blobs = states.ingredients(stack)
         folders["tree"] = row.tree
-        content.fill_tray(tray, folders, blobs | tools, (*stack.files, *row.files))
+        mebibytes = content.fill_tray(tray, folders, blobs | tools, (*stack.files, *row.files))
         boot, ram = (guest().kernel, guest().initrd), folder / "ram"
         machine = Machine(
             hardware, images, tray, boot=boot, ram=ram, log=log, on_console=on_console
@@ -206,8 +219,8 @@ async def _perform(
     async with machine:
         if not state:
             await machine.ready()
-            await states.raise_root(machine, stack)
-        await machine.run(f"{states.UNPACK}\n{row.staging}")
+            await states.raise_root(machine, stack, mebibytes)
+        await machine.run(f"{states.unpack(mebibytes)}\n{row.staging}")
         root = ROOT if stack.root == states.INITRAMFS else ""
         await machine.run("\n".join(file.write(root) for file in row.files))
         await machine.run(
@@ -221,9 +234,12 @@ async def _perform(
         async with asyncio.TaskGroup() as group:
             waiting = [group.create_task(_strike(machine, fault)) for fault in row.faults]
             await machine.become(row.path.format(verb=row.verb))
+            if row.hangs:
+                turn.give_back()
             end = await machine.end(row.deadline)
             for task in waiting:
                 task.cancel()
+        await turn.take()
         copies = search(machine.memory(), patterns([*stack.keys, *row.keys], content.PLAINTEXT))
     files = (*stack.files, *row.files)
     verdict = await judge(stack, images, tray, files, folder / "judge-console.log")

@@ -79,6 +79,7 @@ def hung(name: str, stack: Stack, *unclean: str, path: str = BOUNDED) -> Row:
         before=(SUSPEND, writing("/hung")),
         files=(*DIRTY, HUNG_NEW),
         deadline=DEADLINE,
+        hangs=True,
         tools=("trouble",),
         expected=Expected(unclean=("ext4:/hung", *unclean), lost=(HUNG_NEW.path,)),
     )
@@ -137,6 +138,7 @@ def hung_root(name: str, stack: Stack, path: str = BOUNDED) -> Row:
         before=(SUSPEND, writing("/data")),
         files=(*DIRTY, OTHER_NEW),
         deadline=DEADLINE,
+        hangs=True,
         tools=("trouble",),
         expected=Expected(unclean=("ext4:/",), lost=tuple(file.path for file in DIRTY)),
     )
@@ -194,6 +196,7 @@ def half_hung(name: str, stack: Stack, path: str = BOUNDED) -> Row:
         path,
         before=(SUSPEND, writing("/data")),
         deadline=DEADLINE,
+        hangs=True,
         tools=("trouble",),
         expected=Expected(unclean=("md0", "vg2")),
     )
@@ -227,6 +230,7 @@ def half_frozen(name: str, bus: str) -> Row:
         before=(writing("/data"),),
         faults=(freeze("b"),),
         deadline=DEADLINE,
+        hangs=True,
         expected=Expected(unclean=("md0",)),
     )
 
