@@ -14,6 +14,9 @@ TRAY_SIZE = 128 * MIB
 # Without -erms and -fsrm, pages that once held code take seconds to clear under emulation.
 PROCESSOR = "max,-erms,-fsrm"
 COMMAND_LINE = "console=ttyS0,115200 norandmaps panic=-1 loglevel=5 sysrq_always_enabled"
+# What costs time under emulation, and what a busy machine fails at times: each look at another
+# clock leaves the emulated processor, indirect jumps are the slow ones, and so are timer interrupts.
+COMMAND_LINE += " tsc=reliable mitigations=off no_timer_check"
 
 
 @dataclass(frozen=True)
