@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import ENETRESET
+from errno import EBUSY, ENETRESET
 
 from finalstage.progress import in_flight, transferred
 from finalstage.stack import Layer
@@ -47,15 +47,33 @@ def release(kernel: Kernel, layer: Layer) -> str:
     """Have the disk answer again, or else have it fail what waits for it; by its transport.
 
     virtio-blk has no way: neither a time-out nor a reset that ends what it is to answer.
+
+    Its driver may remove it meanwhile, by itself or after a reset. Then what waited for it has
+    failed, and whatever could not be done to it is no matter.
     """
+    try:
+        return _release(kernel, layer)
+    except OSError:
+        if _is_there(kernel, layer):
+            raise
+        return "is gone"
+
+
+def _is_there(kernel: Kernel, layer: Layer) -> bool:
+    try:
+        return bool(kernel.listdir(f"/sys/dev/block/{layer.device}"))
+    except OSError:
+        return False
+
+
+def _release(kernel: Kernel, layer: Layer) -> str:
     if layer.name.startswith("nbd"):
         kernel.clear_nbd(layer.device)
         return "has lost its connection"
-    device = f"/sys/dev/block/{layer.device}/device"
-    try:
-        entries = kernel.listdir(device)
-    except FileNotFoundError:
+    if "device" not in kernel.listdir(f"/sys/dev/block/{layer.device}"):
         return ""
+    device = f"/sys/dev/block/{layer.device}/device"
+    entries = kernel.listdir(device)
     if layer.name.startswith("nvme"):
         return _release_nvme(kernel, _controllers(device, entries))
     if "state" in entries and "delete" in entries:
@@ -92,11 +110,13 @@ def _release_nvme(kernel: Kernel, controllers: list[str]) -> str:
     The driver resets a controller, and tries everything again, if it answers on its registers. So
     those are hidden first. Where that is not possible, nothing may be tried again, and the reset
     takes its time: a dead controller is asked to end its queues, for a minute. One behind a
-    network can be deleted. Sources: nvme_reset_work() and nvme_dev_disable() in
-    drivers/nvme/host/pci.c, nvme_decide_disposition() in core.c.
+    network can be deleted. A controller that is found dead is removed behind our back: from its
+    reset on nothing of it may be there any more. Sources: nvme_reset_work(), nvme_dev_disable()
+    and nvme_remove_dead_ctrl() in drivers/nvme/host/pci.c, nvme_decide_disposition() in core.c.
     """
     done = "has lost its controller"
     for controller in controllers:
+        entries = kernel.listdir(controller)
         try:
             kernel.pci_hide(f"{controller}/device/config")
         except OSError:
@@ -105,9 +125,11 @@ def _release_nvme(kernel: Kernel, controllers: list[str]) -> str:
         try:
             kernel.write(f"{controller}/reset_controller", b"1")
         except OSError as error:
-            if error.errno != ENETRESET:  # what a reset ends in that finds the controller dead
+            # What a reset ends in that finds the controller dead, and what is said where the
+            # driver has begun one by itself, after a time-out of its own.
+            if error.errno not in (ENETRESET, EBUSY):
                 raise
-        if "delete_controller" in kernel.listdir(controller):
+        if "delete_controller" in entries:
             kernel.write(f"{controller}/delete_controller", b"1")
             done = "has lost its controller"
     return done if controllers else ""

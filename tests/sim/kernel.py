@@ -133,7 +133,10 @@ class SimKernel(Secrets):
         if path.startswith("/sys/dev/block/") and parts[-1] == "delete":
             self._take_away(self._device(parts[4]))
         if path.startswith("/sys/dev/block/") and parts[-1] == "reset_controller":
+            self._device(parts[4]).gone = True  # its driver finds it dead
             self._take_away(self._device(parts[4]))
+        if path.startswith("/sys/dev/block/") and parts[-1] == "state" and data == b"faulty":
+            self._member(parts, path)
         if path in machine.immutable:
             raise error(errno.EPERM, path)
         if path in machine.settings:
@@ -158,11 +161,14 @@ class SimKernel(Secrets):
         if path == "/proc/meminfo":
             return "Dirty: 2048 kB\nWriteback: 0 kB\n"
         if path.startswith("/sys/dev/block/"):
-            found = self._device(parts[4])
+            found = self._member(parts, path)
+            busy = found.busy and not any(other.dead for other in machine.devices.values())
+            done = int(self._clock * 1000) if busy else 1
             return {
-                "stat": "1 0 8 0 1 0 8 0 0 0 0 0 0 0 0 1 0\n",
-                "inflight": f"0 {int(found.dead)}\n",
+                "stat": f"1 0 8 0 {done} 0 8 0 0 0 0 0 0 0 0 1 0\n",
+                "inflight": f"0 {int(found.dead or busy)}\n",
                 "dev": found.device + "\n",
+                "state": "faulty\n" if found.failing else "in_sync\n",
             }[parts[-1]]
         if path in machine.settings:
             return machine.settings[path] + "\n"
@@ -193,9 +199,20 @@ class SimKernel(Secrets):
         }
         return texts[name]
 
+    def _member(self, parts: list[str], path: str) -> Device:
+        """Return the device that a path below /sys/dev/block is about, or a member of its."""
+        if parts[5] == "slaves":
+            return self._device_named(parts[6], path)
+        if parts[5] == "md":
+            return self._device_named(parts[6].removeprefix("dev-"), path)
+        found = self._device(parts[4])
+        if found.gone:
+            raise error(errno.ENOENT, path)
+        return found
+
     def _device_named(self, name: str, path: str) -> Device:
         for device in self.machine.devices.values():
-            if device.name == name:
+            if device.name == name and not device.gone:
                 return device
         raise error(errno.ENOENT, path)
 
@@ -217,14 +234,19 @@ class SimKernel(Secrets):
         if path == "/proc":
             return ["self", *map(str, machine.processes)]
         if path == "/sys/class/block":
-            return [device.name for device in machine.devices.values()]
+            return [device.name for device in machine.devices.values() if not device.gone]
         if path.startswith("/sys/class/block/"):
             device = self._device_named(parts[4], path)
             if parts[5:] == ["slaves"]:
                 return [machine.devices[lower].name for lower in device.below]
             return ["dev", "size", "slaves", *([] if device.kind == "disk" else [device.kind])]
-        if path.startswith("/sys/dev/block/") and parts[5:] == ["device"]:
-            name = self._device(parts[4]).name
+        if path.startswith("/sys/dev/block/") and parts[5:] in ([], ["device"]):
+            found = self._device(parts[4])
+            if found.gone:
+                raise error(errno.ENOENT, path)
+            if not parts[5:]:
+                return ["dev", "stat", *(["device"] if found.kind == "disk" else [])]
+            name = found.name
             entries = {"sd": ["state", "delete"], "nv": ["reset_controller"]}
             return entries.get(name[:2], ["model"])
         if path.startswith("/sys/dev/block/") and parts[5:] == ["slaves"]:

@@ -15,7 +15,9 @@ class Device:
     A loop device has `backing`, a file on the file system of the device `lies_on`.
 
     A dead one answers nothing, unless it `revives` when it is reset; a failing one answers only
-    with errors.
+    with errors. A `busy` one has something in flight and goes on answering, whenever no other one
+    is dead. One that has `gone` its driver has removed: only what stands on it still knows it, by
+    a link to nowhere.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Device:
     dirty: bool = True
     failing: bool = False
     dead: bool = False
+    busy: bool = False
+    gone: bool = False
     revives: bool = False
     error_loaded: bool = False
     backing: str = ""

@@ -259,6 +259,38 @@ def test_a_mirror_goes_on_without_its_dead_half_and_loses_nothing() -> None:
     assert devices(machine) == {"vda", "sdb"}
 
 
+def mirror(dead: str) -> Machine:
+    """Return the main stack with a dead half named `dead`, whose other half is busy without it."""
+    machine = main_stack()
+    machine.devices["254:0"].busy = True
+    machine.devices["254:16"].name, machine.devices["254:16"].dead = dead, True
+    return machine
+
+
+def nvme_fails(code: int) -> SimKernel:
+    """Shut a machine down whose dead NVMe disk says `code` when it is to be reset, and is left
+    behind by its driver at the same time."""
+    path = "/sys/dev/block/254:16/device/reset_controller"
+
+    class Removing(SimKernel):
+        def write(self, to: str, data: bytes) -> None:
+            super().write(to, data)
+            if to == path:
+                raise OSError(code, os.strerror(code), to)
+
+    kernel = Removing(mirror("nvme0n1"))
+    run(kernel, ["poweroff"], {"FINALSTAGE_PID1": "yes"})
+    return kernel
+
+
+@pytest.mark.parametrize("code", [errno.ENETRESET, errno.EBUSY, errno.ENODEV])
+def test_a_disk_that_its_driver_removes_meanwhile_has_let_go(code: int) -> None:
+    kernel = nvme_fails(code)
+    assert kernel.lost == []
+    assert "closed crypt cryptroot" in "".join(kernel.said)
+    assert "wiped the key" not in "".join(kernel.said)
+
+
 def test_healthy_disks_are_never_taken_away() -> None:
     machine = main_stack()
     machine.devices["254:0"].name, machine.devices["254:16"].name = "sda", "sdb"
