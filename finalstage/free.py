@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from finalstage.kernel import Kernel
     from finalstage.stack import Layer, Stack
 
-STILL_SECONDS = 2.0
-"""How long a disk must have requests in flight, and answer none, to count as dead. Who calls has
-waited far longer already; this only tells the dead one from its busy neighbours."""
-
 RELEASE_SECONDS = 8.0
 """A disk is reset, perhaps twice, and gets a moment to answer again each time."""
 
@@ -49,7 +45,7 @@ def free(
     kernel: Kernel, stack: Stack, hung: set[str], until: float, say: Callable[[str], None]
 ) -> bool:
     """Have what is in flight to dead devices fail; return whether anything was done."""
-    if kernel.now() + STILL_SECONDS >= until:
+    if kernel.now() + progress.STILL_SECONDS >= until:
         return False
     candidates = suspects(stack, hung)
     dead = dead_disks(kernel, candidates, covering(stack, hung))
@@ -93,21 +89,9 @@ def waits(layer: Layer) -> bool:
 def dead_disks(kernel: Kernel, candidates: list[Layer], waited_for: set[str]) -> set[str]:
     """Return the ids of disks that have requests in flight and answer none of them.
 
-    Only those count that somebody has waited for in vain: a healthy one may just be slow.
+    Only those count that somebody has waited for in vain: a healthy one may just be slow. Who calls
+    has waited far longer already; this only tells the dead one from its busy neighbours.
     """
     disks = [layer for layer in candidates if layer.kind == "disk" and layer.id in waited_for]
-    before = {
-        disk.id: progress.transferred(kernel, disk.device)
-        for disk in disks
-        if progress.in_flight(kernel, disk.device)
-    }
-    if not before:
-        return set()
-    kernel.sleep(STILL_SECONDS)
-    return {
-        disk.id
-        for disk in disks
-        if disk.id in before
-        and progress.in_flight(kernel, disk.device)
-        and progress.transferred(kernel, disk.device) == before[disk.id]
-    }
+    silent = progress.silent(kernel, [disk.device for disk in disks])
+    return {disk.id for disk in disks if disk.device in silent}

@@ -6,9 +6,16 @@ from finalstage.world import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from finalstage.kernel import Kernel
 
 KIB = 1024
+
+STILL_SECONDS = 2.0
+"""How long a device must have requests in flight, and answer none, to count as silent."""
+
+TICK = 0.1
 
 
 def transferred(kernel: Kernel, device: str) -> int:
@@ -27,6 +34,22 @@ def in_flight(kernel: Kernel, device: str) -> int:
         return sum(map(int, text(kernel, f"/sys/dev/block/{device}/inflight").split()))
     except (OSError, ValueError):
         return 0
+
+
+def silent(kernel: Kernel, devices: Iterable[str]) -> set[str]:
+    """Return those of some devices that have requests in flight and answer none of them.
+
+    That takes STILL_SECONDS, or less where none has any in flight, or all go on answering.
+    """
+    before = {
+        device: transferred(kernel, device) for device in devices if in_flight(kernel, device)
+    }
+    until = kernel.now() + STILL_SECONDS
+    still = set(before)
+    while still and kernel.now() < until:
+        kernel.sleep(TICK)
+        still = {device for device in still if transferred(kernel, device) == before[device]}
+    return {device for device in still if in_flight(kernel, device)}
 
 
 def dirty_bytes(kernel: Kernel) -> int:

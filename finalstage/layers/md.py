@@ -5,7 +5,7 @@ Source: Documentation/admin-guide/md.rst, md_ioctl() and do_md_stop() in drivers
 
 from __future__ import annotations
 
-from finalstage.progress import in_flight
+from finalstage.progress import silent
 from finalstage.stack import Layer
 from finalstage.world import block_id, text
 
@@ -47,16 +47,30 @@ def settle(kernel: Kernel, layer: Layer) -> None:
 def release(kernel: Kernel, layer: Layer) -> str:
     """Mark the members that do not answer as faulty: the others then do without them.
 
-    Source: Documentation/admin-guide/md.rst, dev-XXX/state. The last member of a mirror cannot
-    be faulty; the kernel refuses it.
+    Only those: once what is below a dead member was released, writes go on at once, and the
+    healthy ones have some in flight. To mark the last working one as faulty, which the kernel
+    refuses, fails all writes from then on: MD_BROKEN, raid1_error() in drivers/md/raid1.c.
+
+    Source: Documentation/admin-guide/md.rst, dev-XXX/state.
     """
     path = f"/sys/dev/block/{layer.device}"
-    faulty = []
+    devices, working = {}, set()
     for name in kernel.listdir(f"{path}/slaves"):
-        member = text(kernel, f"{path}/slaves/{name}/dev")
-        if in_flight(kernel, member):
-            kernel.write(f"{path}/md/dev-{name}/state", b"faulty")
-            faulty.append(name)
+        try:
+            state = text(kernel, f"{path}/md/dev-{name}/state").split(",")
+            device = text(kernel, f"{path}/slaves/{name}/dev")
+        except OSError:
+            continue  # it has gone with its disk, and the array knows
+        if "faulty" not in state:
+            devices[name] = device
+        if "in_sync" in state:
+            working.add(device)
+    dead = silent(kernel, devices.values())
+    if not working - dead:
+        return ""
+    faulty = [name for name, device in devices.items() if device in dead]
+    for name in faulty:
+        kernel.write(f"{path}/md/dev-{name}/state", b"faulty")
     return f"goes on without {', '.join(faulty)}" if faulty else ""
 
 

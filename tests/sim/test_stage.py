@@ -267,6 +267,28 @@ def mirror(dead: str) -> Machine:
     return machine
 
 
+@pytest.mark.parametrize("name", ["sdb", "nvme0n1"])
+def test_a_mirror_keeps_its_busy_half_when_the_dead_one_was_taken_away(name: str) -> None:
+    kernel = shut_down(mirror(name))
+    assert kernel.lost == []
+    assert not [path for _, path in order(kernel, "write") if path.endswith("/dev-vda/state")]
+    assert "closed raid1 md0" in "".join(kernel.said)
+
+
+def test_a_dead_half_that_nothing_takes_away_is_marked_as_faulty() -> None:
+    kernel = shut_down(mirror("vdb"))
+    states = {path for _, path in order(kernel, "write") if path.endswith("/state")}
+    assert states == {"/sys/dev/block/9:0/md/dev-vdb/state"}
+
+
+def test_of_two_dead_halves_none_is_marked_as_faulty() -> None:
+    machine = mirror("vdb")
+    machine.devices["254:0"].dead = True
+    kernel = shut_down(machine)
+    assert not [path for _, path in order(kernel, "write") if path.endswith("/state")]
+    assert kernel.down_at <= 90
+
+
 def nvme_fails(code: int) -> SimKernel:
     """Shut a machine down whose dead NVMe disk says `code` when it is to be reset, and is left
     behind by its driver at the same time."""
