@@ -14,8 +14,8 @@ TRAY_SIZE = 128 * MIB
 # Without -erms and -fsrm, pages that once held code take seconds to clear under emulation.
 PROCESSOR = "max,-erms,-fsrm"
 COMMAND_LINE = "console=ttyS0,115200 norandmaps panic=-1 loglevel=5 sysrq_always_enabled"
-# What costs time under emulation, and what a busy machine fails at times: each look at another
-# clock leaves the emulated processor, indirect jumps are the slow ones, and so are timer interrupts.
+# Reading any other clock leaves the emulated processor, mitigations make each indirect jump slow,
+# and the check of the timer at boot fails at times on a busy machine.
 COMMAND_LINE += " tsc=reliable mitigations=off no_timer_check"
 
 
