@@ -45,10 +45,10 @@ def free(
     kernel: Kernel, stack: Stack, hung: set[str], until: float, say: Callable[[str], None]
 ) -> bool:
     """Have what is in flight to dead devices fail; return whether anything was done."""
-    if kernel.now() + progress.STILL_SECONDS >= until:
+    if kernel.now() >= until:
         return False
     candidates = suspects(stack, hung)
-    dead = dead_disks(kernel, candidates, covering(stack, hung))
+    dead = dead_disks(kernel, candidates, covering(stack, hung), until)
     depth = depths(stack)
     groups: dict[int, list[Layer]] = {}
     for layer in candidates:
@@ -86,12 +86,17 @@ def waits(layer: Layer) -> bool:
     return isinstance(layer, Mount) and layer.has_server
 
 
-def dead_disks(kernel: Kernel, candidates: list[Layer], waited_for: set[str]) -> set[str]:
-    """Return the ids of disks that have requests in flight and answer none of them.
+def dead_disks(
+    kernel: Kernel, candidates: list[Layer], waited_for: set[str], until: float
+) -> set[str]:
+    """Return the ids of disks that have requests in flight and answer none of them; none if there
+    is no time to see.
 
     Only those count that somebody has waited for in vain: a healthy one may just be slow. Who calls
     has waited far longer already; this only tells the dead one from its busy neighbours.
     """
     disks = [layer for layer in candidates if layer.kind == "disk" and layer.id in waited_for]
+    if kernel.now() + progress.STILL_SECONDS >= until:
+        return set()
     silent = progress.silent(kernel, [disk.device for disk in disks])
     return {disk.id for disk in disks if disk.device in silent}

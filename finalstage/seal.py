@@ -26,6 +26,9 @@ SUSPEND_SECONDS = 3.0
 ANSWER_SECONDS = 3.0
 """For calls that wait for no I/O."""
 
+LEAST_SECONDS = 1.0
+"""For wiping what is suspended, even if the time is over."""
+
 LOOK_SECONDS = 1.0
 """Between two looks whether a device that would not be suspended is so at last."""
 
@@ -74,6 +77,7 @@ class Sealing:
         self, kernel: Kernel, stack: Stack, until: float, let_errors_flow: bool = True
     ) -> None:
         self.kernel = kernel
+        self.stack = stack
         self.until = until
         self.let_errors_flow = let_errors_flow
         self.depth = depths(stack)
@@ -102,20 +106,26 @@ class Sealing:
 
         First with the file system above frozen and queued I/O written: some are mounted where we
         cannot see them. Where that does not come back, or the device is one of `silent`, below
-        something that hangs, without either.
+        something that hangs, without either. Below one that does not come back at all the others
+        would not either, round by round: the time is better spent on freeing what they wait for.
         """
         rounds: dict[int, list[dm.Dm]] = {}
         for layer in self.layers + self.above:
             if not layer.suspended:
                 rounds.setdefault(self.depth.get(layer.id, 0), []).append(layer)
+        tried: set[str] = set()
         for depth in sorted(rounds):
-            calm = [layer for layer in rounds[depth] if layer.id not in silent]
+            stuck = {layer.id for layer in self.active() if layer.id in tried}
+            below = covering(self.stack, stuck)
+            hopeful = [layer for layer in rounds[depth] if layer.id not in below]
+            tried |= {layer.id for layer in hopeful}
+            calm = [layer for layer in hopeful if layer.id not in silent]
             self.each(
                 calm,
                 lambda layer: self.kernel.dm_suspend(layer.device, lockfs=True, flush=True),
                 SUSPEND_SECONDS,
             )
-            self.suspend_hard([layer for layer in self.active() if layer in rounds[depth]])
+            self.suspend_hard([layer for layer in self.active() if layer in hopeful])
 
     def suspend_hard(self, layers: list[dm.Dm]) -> None:
         """Suspend without flushing or freezing anything. It still waits for I/O in flight."""
@@ -161,13 +171,20 @@ class Sealing:
             layer for layer in self.layers if layer.id not in active and layer.id not in self.errors
         ]
         above = [layer for layer in self.above if self.is_suspended(layer)]
-        wiped = self.each(ready, lambda layer: dm.wipe_keys(self.kernel, layer), ANSWER_SECONDS)
+        # However little time is left: what is suspended already has to lose its key.
+        until = max(self.until, self.kernel.now() + LEAST_SECONDS)
+        wiped = self.each(
+            ready, lambda layer: dm.wipe_keys(self.kernel, layer), ANSWER_SECONDS, until
+        )
         for layer in ready:
             if any(target.type == "integrity" for target in layer.targets):
                 wiped[layer.id] = wiped[layer.id] or "there is no message for it"
         to_replace = [layer for layer in ready if self.let_errors_flow or wiped[layer.id]]
         replaced = self.each(
-            to_replace, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS
+            to_replace,
+            lambda layer: dm.replace_by_error(self.kernel, layer),
+            SUSPEND_SECONDS,
+            until,
         )
         for layer in ready:
             failed = wiped[layer.id] and replaced[layer.id]
@@ -187,8 +204,12 @@ class Sealing:
         return [Sealed(layer, self.errors.get(layer.id, stuck)) for layer in self.layers]
 
     def each(
-        self, layers: list[dm.Dm], act: Callable[[dm.Dm], None], patience: float
+        self,
+        layers: list[dm.Dm],
+        act: Callable[[dm.Dm], None],
+        patience: float,
+        until: float | None = None,
     ) -> dict[str, str]:
         """Do something to several devices at once; return the errors by their ids."""
         calls = {layer.id: bind(act, layer) for layer in layers}
-        return together(self.kernel, calls, patience, self.until)
+        return together(self.kernel, calls, patience, self.until if until is None else until)
