@@ -211,12 +211,21 @@ class Luks:
         )
 
 
+def zeros(name: str, mib: int) -> str:
+    """Shell text that fills a device with zeros: what has no tag yet cannot be read."""
+    return f"dd if=/dev/zero of=/dev/mapper/{name} bs=1M count={mib} conv=fsync status=none"
+
+
 @dataclass(frozen=True)
 class Crypt:
     """A dm-crypt device without a header, its `mib` MiB in segments, each with a key of its own.
 
     The guest reads the keys as text, which no search for keys finds: only dm-crypt makes keys of
-    it. With `inactive` it is only loaded, into the device `name` that is already there.
+    it. To search for that text would say nothing: what has brought it here is full of it.
+
+    With `inactive` it is only loaded, into the device `name` that is already there. With
+    `authenticated` it lies on an `Integrity` without a key, as `cryptsetup luksFormat --integrity
+    hmac-sha256` would have it, and has another key, for the tags that are kept there.
     """
 
     name: str
@@ -224,12 +233,16 @@ class Crypt:
     mib: int
     segments: int = 2
     inactive: bool = False
+    authenticated: bool = False
 
-    modules: ClassVar[tuple[str, ...]] = ()
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return ("authenc", "sha256-ssse3") if self.authenticated else ()
 
     @property
     def title(self) -> str:
-        return f"dm-crypt {self.name}, {'inactive' if self.inactive else f'{self.segments} keys'}"
+        kind = "authenticated dm-crypt" if self.authenticated else "dm-crypt"
+        return f"{kind} {self.name}, {'inactive' if self.inactive else f'{self.segments} keys'}"
 
     @property
     def below(self) -> tuple[str, ...]:
@@ -244,18 +257,28 @@ class Crypt:
         return tuple(_key(f"segment {number} of {self.name}") for number in range(self.segments))
 
     @property
+    def mac_keys(self) -> tuple[bytes, ...]:
+        return (_mac_key(self.name),) * self.authenticated
+
+    @property
     def table(self) -> bytes:
         """What the guest gives to dmsetup."""
         length = self.mib * 2048 // self.segments
         lines = []
         for number, key in enumerate(self.keys):
             at = number * length
-            words = f"crypt aes-xts-plain64 {key.hex()} {at} /dev/{self.lower} {at}"
+            cipher, options = "aes-xts-plain64", ""
+            if self.authenticated:
+                cipher = "capi:authenc(hmac(sha256),xts(aes))-plain64"
+                options = " 2 integrity:32:aead sector_size:4096"
+                key += _mac_key(self.name)
+            words = f"crypt {cipher} {key.hex()} {at} /dev/{self.lower} {at}{options}"
             lines.append(f"{at} {length} {words}\n")
         return "".join(lines).encode()
 
     def build(self) -> str:
-        return f"dmsetup {'load' if self.inactive else 'create'} {self.name} {self._table}"
+        make = f"dmsetup {'load' if self.inactive else 'create'} {self.name} {self._table}"
+        return f"{make}\n{zeros(self.name, self.mib)}" if self.authenticated else make
 
     def judge(self) -> str:
         if self.inactive:
@@ -265,6 +288,67 @@ class Crypt:
     @property
     def _table(self) -> str:
         return f"/run/tray/{self.name}.table"
+
+
+def _mac_key(name: str) -> bytes:
+    """A key for HMAC-SHA256, 32 bytes, handed over as those of Crypt are."""
+    return hashlib.shake_256(f"mac key of {name}".encode()).digest(32)
+
+
+@dataclass(frozen=True)
+class Integrity:
+    """A dm-integrity device of `mib` MiB. It keeps sums made with a key, HMAC-SHA256, or if it is
+    not `keyed` tags for an authenticated `Crypt` on it.
+
+    The guest reads the key as text, as that of Crypt. The kernel itself keeps that text too, as
+    long as the table lives; so there is no way to tell apart who has left it.
+    """
+
+    name: str
+    lower: str
+    mib: int
+    keyed: bool = True
+
+    modules: ClassVar[tuple[str, ...]] = ("dm-integrity", "sha256-ssse3")
+    clean: ClassVar[Mapping[str, str]] = {"opens": "yes"}
+
+    @property
+    def title(self) -> str:
+        return f"{'keyed ' if self.keyed else ''}dm-integrity {self.name}"
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        return (self.lower,)
+
+    @property
+    def mac_keys(self) -> tuple[bytes, ...]:
+        return (_mac_key(self.name),) * self.keyed
+
+    @property
+    def table(self) -> bytes:
+        """What the guest gives to dmsetup. A device that begins with zeros is formatted by it."""
+        options = f"- J 2 block_size:4096 internal_hash:hmac(sha256):{_mac_key(self.name).hex()}"
+        if not self.keyed:
+            options = "32 J 1 block_size:4096"
+        return f"0 {self.mib * 2048} integrity /dev/{self.lower} 0 {options}\n".encode()
+
+    def build(self) -> str:
+        make = f"dmsetup create {self.name} /run/tray/{self.name}.table"
+        return f"{make}\n{zeros(self.name, self.mib)}" if self.keyed else make
+
+    def judge(self) -> str:
+        """Open it as the next boot would: its own journal is replayed, here into memory."""
+        lower, upper = f"/dev/{self.lower}", f"{self.name}-replayed"
+        changes, table = f"/tmp/{self.name}.changes", f"/run/tray/{self.name}.table"
+        return f"""
+            modprobe -a loop dm-snapshot
+            truncate -s 64M {changes}
+            memory=$(losetup -f)
+            losetup $memory {changes}
+            echo "0 $(blockdev --getsz {lower}) snapshot {lower} $memory N 8" |
+                dmsetup create {upper}
+            sed -i 's# {lower} # /dev/mapper/{upper} #' {table}
+            opens {self.name} dmsetup create {self.name} {table}"""
 
 
 @dataclass(frozen=True)

@@ -9,41 +9,61 @@ from pathlib import Path
 
 import hyperscan
 
-from tests.vm import aes
+from tests.vm import aes, sha256
 
 _PIECE = 16 << 20
-_LONGEST = 64
 
 
 @dataclass(frozen=True)
 class Copies:
     """How often each was found in the RAM. One live dm-crypt table holds some thirty of them."""
 
-    keys: int
-    halves: int
-    round_keys: int
-    plaintext: int
+    keys: int = 0
+    halves: int = 0
+    round_keys: int = 0
+    mac_keys: int = 0
+    mac_states: int = 0
+    texts: int = 0
+    plaintext: int = 0
 
     @property
     def of_keys(self) -> int:
-        """Everything from which the volume key, or a half of it, can be had."""
-        return self.keys + self.halves + self.round_keys
+        """Everything from which a key, or a half of it, can be had, or what stands for it."""
+        of_macs = self.mac_keys + self.mac_states
+        return self.keys + self.halves + self.round_keys + of_macs + self.texts
 
 
-def patterns(keys: Sequence[bytes], plaintext: bytes) -> list[tuple[str, bytes]]:
+def patterns(
+    keys: Sequence[bytes],
+    plaintext: bytes,
+    mac_keys: Sequence[bytes] = (),
+    unwritten: Sequence[bytes] = (),
+) -> list[tuple[str, bytes]]:
     """What to look for, each with the field of `Copies` that counts it.
 
     A volume key of 64 bytes is two AES-256 keys (aes-xts-plain64). The first two round keys of
-    each are its own two pieces, which a count of the halves covers.
+    each are its own two pieces, which a count of the halves covers. Of a key for HMAC-SHA256 the
+    kernel keeps two states, with which every sum can be forged, as well as with the key.
+
+    Keys that are `unwritten` no guest gets as text: only what asks the device mapper for a table
+    makes hexadecimal digits of them. Of others such text says nothing, they came as that.
     """
     found = [("plaintext", plaintext)]
     for key in keys:
         found.append(("keys", key))
-        for half in (key[:32], key[32:]):
+        for half in _halves(key):
             found.append(("halves", half))
             rounds = aes.encryption_round_keys(half)[2:] + aes.decryption_round_keys(half)
             found += [("round_keys", each) for each in rounds]
+    for key in mac_keys:
+        found.append(("mac_keys", key))
+        found += [("mac_states", each) for each in sha256.hmac_states(key)]
+    found += [("texts", half.hex().encode()) for key in unwritten for half in _halves(key)]
     return found
+
+
+def _halves(key: bytes) -> tuple[bytes, bytes]:
+    return key[:32], key[32:]
 
 
 def search(memory: Iterator[bytes], wanted: Sequence[tuple[str, bytes]]) -> Copies:
@@ -59,7 +79,7 @@ def search(memory: Iterator[bytes], wanted: Sequence[tuple[str, bytes]]) -> Copi
         elements=len(wanted),
         flags=0,
     )
-    counts = dict.fromkeys(("keys", "halves", "round_keys", "plaintext"), 0)
+    counts = dict.fromkeys(names, 0)
 
     def matched(identity: int, *_: object) -> None:
         counts[names[identity]] += 1

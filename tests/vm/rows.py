@@ -49,6 +49,7 @@ cp -a /run/tray/tree/. /run/initramfs/"""
 # Shell text for `before`.
 NO_PROC = "umount -l /proc"
 NO_SYS = "umount -l /sys"
+SHOW_TABLE = "/run/trouble table crypt"
 STUBBORN = "(trap '' TERM HUP INT; exec 7>/data/held; while :; do sleep 60; done) &"
 
 DIRTY = (File("/data/new", 100_000), File("/data/new-secret", MIB, secret=True))
@@ -240,7 +241,10 @@ async def _perform(
             for task in waiting:
                 task.cancel()
         await turn.take()
-        copies = search(machine.memory(), patterns([*stack.keys, *row.keys], content.PLAINTEXT))
+        wanted = patterns(
+            [*stack.keys, *row.keys], content.PLAINTEXT, stack.mac_keys, stack.unwritten_keys
+        )
+        copies = search(machine.memory(), wanted)
     files = (*stack.files, *row.files)
     verdict = await judge(stack, images, tray, files, folder / "judge-console.log")
     said = machine.console.decode(errors="replace")

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.vm.content import File
 from tests.vm.hardware import MIB, PROCESSOR, Disk, Hardware
-from tests.vm.layers import Bind, Crypt, Ext4, Layer, Luks, Lvm, Raid, Swap
+from tests.vm.layers import Bind, Crypt, Ext4, Integrity, Layer, Luks, Lvm, Raid, Swap
 
 ONE = (Disk("a"),)
 TWO = (Disk("a"), Disk("b"))
@@ -36,6 +36,17 @@ class Stack:
         keyed = (layer for layer in self.layers if isinstance(layer, Luks | Crypt))
         return [key for layer in keyed for key in layer.keys]
 
+    @property
+    def mac_keys(self) -> list[bytes]:
+        """The keys with which its layers make sums."""
+        keyed = (layer for layer in self.layers if isinstance(layer, Integrity | Crypt))
+        return [key for layer in keyed for key in layer.mac_keys]
+
+    @property
+    def unwritten_keys(self) -> list[bytes]:
+        """Those of its keys which no guest gets as text."""
+        return [key for layer in self.layers if isinstance(layer, Luks) for key in layer.keys]
+
 
 MAIN = Stack(
     "main",
@@ -60,6 +71,11 @@ MAIN_BUSY = replace(
     ),
 )
 LUKS = Stack("LUKS", Hardware(ONE), (Luks("crypt", "disk/a"), Ext4("mapper/crypt", "/")))
+IN_TABLE = Stack(
+    "LUKS, key in the table",
+    Hardware(ONE),
+    (Luks("crypt", "disk/a", options="--disable-keyring"), Ext4("mapper/crypt", "/")),
+)
 LVM = Stack(
     "LVM", Hardware(ONE), (Lvm("vg", ("disk/a",), (("root", "-L 280M"),)), Ext4("vg/root", "/"))
 )
@@ -75,6 +91,24 @@ BUSES = Stack(
 )
 MD = Stack("md", Hardware(TWO), (Raid("md0", ("disk/a", "disk/b")), Ext4("md0", "/")))
 PLAIN = Stack("plain", Hardware(ONE), (Ext4("disk/a", "/"),))
+SUMS = Stack(
+    "keyed dm-integrity, authenticated dm-crypt",
+    Hardware((Disk("a"), Disk("b", 128), Disk("c", 128))),
+    (
+        Luks("croot", "disk/a"),
+        Ext4("mapper/croot", "/"),
+        Integrity("sums", "disk/b", 96),
+        Ext4("mapper/sums", "/sums"),
+        Integrity("tags", "disk/c", 96, keyed=False),
+        Crypt("crypt", "mapper/tags", 96, 1, authenticated=True),
+        Ext4("mapper/crypt", "/tags"),
+    ),
+    files=(
+        File("/data/old", 300_000),
+        File("/sums/old", 300_000),
+        File("/tags/old", MIB, secret=True),
+    ),
+)
 
 
 def rooted(stack: Stack, kind: str) -> Stack:

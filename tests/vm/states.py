@@ -11,7 +11,7 @@ from tests.vm import content
 from tests.vm.cache import digest, once
 from tests.vm.guest import guest
 from tests.vm.hardware import MIB, Hardware, qemu_version
-from tests.vm.layers import PASSPHRASE, ROOT, Crypt, Luks
+from tests.vm.layers import PASSPHRASE, ROOT, Crypt, Integrity, Luks
 from tests.vm.machine import Machine, State
 from tests.vm.stacks import Stack
 
@@ -65,8 +65,8 @@ def ingredients(stack: Stack) -> tuple[dict[str, Path], dict[str, bytes]]:
 
 def tables(stack: Stack) -> dict[str, bytes]:
     """What the tray must hold, besides its files, for a stack to be built or judged."""
-    crypt = [layer for layer in stack.layers if isinstance(layer, Crypt)]
-    return {f"{layer.name}.table": layer.table for layer in crypt}
+    by_table = [layer for layer in stack.layers if isinstance(layer, Crypt | Integrity)]
+    return {f"{layer.name}.table": layer.table for layer in by_table}
 
 
 def unpack(mebibytes: int) -> str:

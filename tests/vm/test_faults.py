@@ -14,6 +14,7 @@ from tests.vm.hardware import MIB, PROCESSOR, Disk, Hardware
 from tests.vm.layers import (
     Crypt,
     Ext4,
+    Integrity,
     Layer,
     Linear,
     Luks,
@@ -24,16 +25,23 @@ from tests.vm.layers import (
     Raid,
 )
 from tests.vm.rows import DIRECT, DIRTY, NO_PROC, NO_SYS, STUBBORN, Row
-from tests.vm.stacks import MAIN, Stack, on
+from tests.vm.stacks import MAIN, SUMS, Stack, on
 
 BUDGET = 26
 # Ten seconds for what is not in the stage's hands: emulated machines share two processors.
 DEADLINE = BUDGET + 10
 BOUNDED = f"{DIRECT} --budget={BUDGET} --timeout=1s"
-# The same with nothing done about keys: then they must be found.
-UNSEALED = BOUNDED.replace(
-    "exec ", "FINALSTAGE_TEST=1 FINALSTAGE_FAULT=fail@phase:free+phase:seal exec "
-)
+
+
+def failing(phases: str) -> str:
+    """The same with phases that fail."""
+    return BOUNDED.replace("exec ", f"FINALSTAGE_TEST=1 FINALSTAGE_FAULT=fail@{phases} exec ")
+
+
+# Nothing is freed before sealing, which then has to, and needs more time.
+UNFREED = failing("phase:free").replace(f"--budget={BUDGET}", "--budget=40")
+# Nothing is done about keys: then they must be found.
+UNSEALED = failing("phase:free+phase:seal")
 SMALL = 160
 PAIR = Hardware((Disk("a"), Disk("b", SMALL)))
 
@@ -85,6 +93,11 @@ def hung(name: str, stack: Stack, *unclean: str, path: str = BOUNDED) -> Row:
     )
 
 
+def unfreed(name: str, stack: Stack) -> Row:
+    """The same with only sealing to free it."""
+    return replace(hung(name, stack, path=UNFREED), deadline=50)
+
+
 LUKS = beside("LUKS", HANG, Luks("crypt", "mapper/hang"), top="mapper/crypt")
 LUKS1 = beside("LUKS1", HANG, Luks("crypt", "mapper/hang", version=1), top="mapper/crypt")
 NO_KEYRING = beside(
@@ -102,6 +115,16 @@ INACTIVE = beside(
 )
 INACTIVE = replace(
     INACTIVE, layers=(*INACTIVE.layers, Crypt("crypt", "mapper/hang", 128, 2, inactive=True))
+)
+INTEGRITY = beside(
+    "keyed dm-integrity", HANG, Integrity("sums", "mapper/hang", 96), top="mapper/sums"
+)
+AUTHENTICATED = beside(
+    "authenticated dm-crypt",
+    HANG,
+    Integrity("tags", "mapper/hang", 96, keyed=False),
+    Crypt("crypt", "mapper/tags", 96, 1, authenticated=True),
+    top="mapper/crypt",
 )
 VOLUME = Lvm("vg", ("mapper/crypt",), (("data", "-L 96M"),))
 LVM = beside("LVM on LUKS", HANG, Luks("crypt", "mapper/hang"), VOLUME, top="vg/data")
@@ -289,6 +312,10 @@ ROWS = [
     hung("hung: key in the table", NO_KEYRING),
     hung("hung: two segments", SEGMENTS),
     hung("hung: inactive table", INACTIVE),
+    hung("hung: keyed dm-integrity", INTEGRITY),
+    hung("hung: authenticated dm-crypt", AUTHENTICATED),
+    unfreed("hung: keyed dm-integrity, sealed", INTEGRITY),
+    unfreed("hung: authenticated dm-crypt, sealed", AUTHENTICATED),
     hung("hung: LVM on LUKS", LVM),
     hung_root("hung: root on LUKS", ROOT),
     hung_root("hung: root on LVM on LUKS", ROOT_LVM),
@@ -341,6 +368,10 @@ ROWS = [
         odd("a storage daemon in another mount namespace", STAYS),
         expected=Expected(says=("mount namespace of trouble", "keys left 0")),
     ),
+    replace(
+        odd("a storage daemon, keyed sums", STAYS, stack=SUMS),
+        expected=Expected(says=("wiped the key of integrity sums", "keys left 0")),
+    ),
     odd("2000 processes", PROCESSES, stack=on(MAIN, memory=1024)),
     replace(hung("hung: no /proc", LUKS), before=(SUSPEND, writing("/hung"), NO_PROC)),
     replace(hung("hung: no /sys", LUKS), before=(SUSPEND, writing("/hung"), NO_SYS)),
@@ -381,3 +412,20 @@ def test_a_key_that_is_not_sealed_is_found(happen: Happen, row: Row) -> None:
     outcome = happen(row)
     assert outcome.copies.halves >= 2
     assert outcome.copies.round_keys
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        hung("control: hung: keyed dm-integrity, not sealed", INTEGRITY, path=UNSEALED),
+        hung("control: hung: authenticated dm-crypt, not sealed", AUTHENTICATED, path=UNSEALED),
+        odd("control: a storage daemon, keyed sums, not sealed", STAYS, stack=SUMS, path=UNSEALED),
+    ],
+    ids=lambda row: row.slug,
+)
+def test_a_key_for_sums_that_is_not_sealed_is_found(happen: Happen, row: Row) -> None:
+    """As it is, and as the states of the inner and the outer hash."""
+    outcome = happen(row)
+    keys = len(row.stack.mac_keys)
+    assert outcome.copies.mac_keys >= keys
+    assert outcome.copies.mac_states >= 2 * keys

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.vm.conftest import Happen
+from tests.vm.content import File
 from tests.vm.rows import (
     DIRECT,
     DIRECT_AS_INIT,
+    DIRTY,
     DIRTY_64M,
     NO_PROC,
     NO_SYS,
@@ -16,7 +18,21 @@ from tests.vm.rows import (
     STUBBORN,
     Row,
 )
-from tests.vm.stacks import LUKS, LVM, MAIN, MAIN_BUSY, MD, PLAIN, STRIPED, WITHOUT_AES, on, rooted
+from tests.vm.stacks import (
+    LUKS,
+    LVM,
+    MAIN,
+    MAIN_BUSY,
+    MD,
+    PLAIN,
+    STRIPED,
+    SUMS,
+    WITHOUT_AES,
+    on,
+    rooted,
+)
+
+DIRTY_SUMS = (*DIRTY, File("/sums/new", 2 << 20), File("/tags/new", 2 << 20, secret=True))
 
 ROWS = [
     Row("main, direct", MAIN, DIRECT, "poweroff"),
@@ -38,6 +54,8 @@ ROWS = [
     Row("LVM, direct", LVM, DIRECT),
     Row("LVM, return", LVM, RETURN),
     Row("striped LVM, direct", STRIPED, DIRECT),
+    Row("keyed sums, direct", SUMS, DIRECT, files=DIRTY_SUMS),
+    Row("keyed sums, return", SUMS, RETURN, files=DIRTY_SUMS),
     Row("md, direct", MD, DIRECT),
     Row("md, return", MD, RETURN),
     Row("plain, direct", PLAIN, DIRECT),
