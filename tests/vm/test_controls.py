@@ -6,8 +6,8 @@ import pytest
 
 from tests.vm.conftest import Happen
 from tests.vm.faults import freeze
-from tests.vm.rows import DIRTY_64M, ORACLE, REMOUNT, RETURN, STUBBORN, Row
-from tests.vm.stacks import BUSES, MAIN, MAIN_BUSY, MD, WITHOUT_AES, on
+from tests.vm.rows import DIRTY_64M, ORACLE, REMOUNT, RETURN, SHOW_TABLE, STUBBORN, Row
+from tests.vm.stacks import BUSES, IN_TABLE, MAIN, MAIN_BUSY, MD, WITHOUT_AES, on
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,17 @@ def test_remounting_read_only_leaves_the_key_in_ram(happen: Happen, row: Row) ->
     assert outcome.copies.round_keys >= 2 * (13 + 13)
     assert outcome.copies.plaintext
     assert not outcome.verdict.unclean
+
+
+def test_a_table_that_was_asked_for_leaves_the_key_as_text(happen: Happen) -> None:
+    """All that is left of it, once everything is closed."""
+    tools = ("trouble",)
+    outcome = happen(
+        Row("control: table shown", IN_TABLE, before=(SHOW_TABLE,), to=ORACLE, tools=tools)
+    )
+    assert outcome.end.kind == "poweroff"
+    assert outcome.copies.texts >= 2
+    assert outcome.copies.texts == outcome.copies.of_keys
 
 
 @pytest.mark.parametrize(

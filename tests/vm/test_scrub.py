@@ -1,12 +1,14 @@
-"""Plaintext in memory that was freed, each with a control that finds it."""
+"""Plaintext and keys in memory that was freed, each with a control that finds it."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from tests.vm.conftest import Happen
-from tests.vm.rows import DIRECT, DIRTY_64M, ORACLE, RETURN, Row
-from tests.vm.stacks import LUKS, MAIN, MAIN_BUSY, on
+from tests.vm.rows import DIRECT, DIRTY_64M, ORACLE, RETURN, SHOW_TABLE, Row
+from tests.vm.stacks import IN_TABLE, LUKS, MAIN, MAIN_BUSY, on
 
 HUNDREDS = 100
 CLEARING = on(MAIN, command_line="init_on_free=1")
@@ -36,6 +38,22 @@ def test_no_plaintext_stays(happen: Happen, row: Row) -> None:
     assert not outcome.problems, f"see {row.folder}"
     assert "MiB of free memory in" in outcome.console
     assert outcome.copies.plaintext == 0
+
+
+SHOWN = Row("scrubbed, a table was shown", IN_TABLE, before=(SHOW_TABLE,), tools=("trouble",))
+
+
+def test_no_key_stays_that_was_text(happen: Happen) -> None:
+    outcome = happen(SHOWN)
+    assert not outcome.problems, f"see {SHOWN.folder}"
+
+
+def test_freed_memory_keeps_a_key_that_was_text(happen: Happen) -> None:
+    path = DIRECT + " --scrub=never"
+    outcome = happen(replace(SHOWN, name="control: not scrubbed, a table was shown", path=path))
+    assert outcome.end.kind == "poweroff"
+    assert outcome.copies.texts
+    assert outcome.copies.texts == outcome.copies.of_keys
 
 
 def test_a_kernel_that_clears_what_it_frees_is_left_to_it(happen: Happen) -> None:
