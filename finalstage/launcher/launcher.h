@@ -8,6 +8,7 @@
 #define FINALSTAGE_LAUNCHER_H
 
 #define STAGE "/usr/lib/finalstage/stage"
+#define STAGED "/run/initramfs/shutdown"
 #define OLD_ROOT "oldroot"
 
 /* Say one line on the console; what it does not take soon is lost. */
@@ -15,6 +16,9 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Go to the directory that holds the tree; 0 if this file does not lie in one. */
 int find_tree(void);
+
+/* Execute the launcher where it usually is; returns if that is not there, or has been executed. */
+void execute_staged(char **arguments);
 
 /* Make the tree, which is the working directory, the root directory, with /proc, /sys and /dev
  * in it and the old root below it; each failure is said, and what can be done is done. */

@@ -98,10 +98,12 @@ int main(int argc, char **argv)
                      : "%s must be run by root", argv[0]);
         return 2;
     }
-    if (find_tree())
+    if (find_tree()) {
         enter_tree();
-    else
+    } else {
+        execute_staged(argv);
         say("cannot find the tree that this program belongs to: %s", strerror(errno));
+    }
     open_console();
     guard_stage(argv, clean_environment(environ, as_pid1), as_pid1);
     return 1;

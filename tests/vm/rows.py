@@ -36,11 +36,11 @@ DIRECT = "exec /run/initramfs/shutdown {verb}"
 DIRECT_AS_INIT = "exec -a init /run/initramfs/shutdown {verb}"
 REMOUNT = "exec sh -c 'mount -o remount,ro /; {verb} -f'"
 # systemd waits for its timeout, by default 90 seconds, before it kills what ignores TERM.
-RETURN = (
-    "exec $(ls -d /lib/systemd/systemd-shutdown /usr/lib/systemd/systemd-shutdown 2>/dev/null)"
-    " {verb} --timeout=90s --log-level=6 --log-target=console"
-)
+SYSTEMD = "$(ls -d /lib/systemd/systemd-shutdown /usr/lib/systemd/systemd-shutdown 2>/dev/null)"
+RETURN = f"exec {SYSTEMD} {{verb}} --timeout=90s --log-level=6 --log-target=console"
 RETURN_SOON = RETURN.replace("90s", "2s")
+# For `before`: systemd then executes finalstage where it would execute systemd-shutdown.
+IN_PLACE = f"mount -o bind /run/initramfs/shutdown {SYSTEMD}"
 # A tmpfs of its own, since /run may be noexec; the tree of a real machine is staged the same way.
 STAGING = """
 mkdir -p /run/initramfs

@@ -11,7 +11,7 @@ from tests.vm.cache import PROJECT
 from tests.vm.conftest import Happen
 from tests.vm.expected import Expected
 from tests.vm.guest import guest
-from tests.vm.rows import DIRECT, NO_PROC, Row
+from tests.vm.rows import DIRECT, IN_PLACE, NO_PROC, RETURN, Row
 from tests.vm.stacks import MAIN, rooted
 from tests.vm.states import INITRAMFS
 
@@ -34,6 +34,14 @@ ROWS = [
         MAIN,
         staging=BY_TOOL,
         programs=(TOOL,),
+    ),
+    Row("in place of systemd-shutdown", MAIN, RETURN, before=(IN_PLACE,)),
+    Row(
+        "in place of systemd-shutdown, newer",
+        rooted(MAIN, "newer-glibc"),
+        RETURN,
+        "reboot",
+        before=(IN_PLACE, NO_PROC),
     ),
     Row(
         "a child of PID 1",

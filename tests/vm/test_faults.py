@@ -24,8 +24,8 @@ from tests.vm.layers import (
     NetworkDisk,
     Raid,
 )
-from tests.vm.rows import DIRECT, DIRTY, NO_PROC, NO_SYS, STUBBORN, Row
-from tests.vm.stacks import MAIN, SUMS, Stack, on
+from tests.vm.rows import DIRECT, DIRTY, IN_PLACE, NO_PROC, NO_SYS, RETURN_SOON, STUBBORN, Row
+from tests.vm.stacks import MAIN, SUMS, Stack, on, rooted
 
 BUDGET = 26
 # Ten seconds for what is not in the stage's hands: emulated machines share two processors.
@@ -128,6 +128,13 @@ AUTHENTICATED = beside(
 )
 VOLUME = Lvm("vg", ("mapper/crypt",), (("data", "-L 96M"),))
 LVM = beside("LVM on LUKS", HANG, Luks("crypt", "mapper/hang"), VOLUME, top="vg/data")
+
+
+def in_place(name: str, stack: Stack) -> Row:
+    """The same where systemd, which would wait for ever by itself, executes finalstage at once."""
+    row = hung(name, stack, path=f"{RETURN_SOON} --budget={BUDGET}")
+    return replace(row, before=(*row.before, IN_PLACE))
+
 
 # -- the same with the root itself on it, and another encrypted file system beside ----------------
 
@@ -314,8 +321,8 @@ ROWS = [
     hung("hung: inactive table", INACTIVE),
     hung("hung: keyed dm-integrity", INTEGRITY),
     hung("hung: authenticated dm-crypt", AUTHENTICATED),
-    unfreed("hung: keyed dm-integrity, sealed", INTEGRITY),
-    unfreed("hung: authenticated dm-crypt, sealed", AUTHENTICATED),
+    unfreed("sealed: keyed dm-integrity on what hangs", INTEGRITY),
+    unfreed("sealed: authenticated dm-crypt on what hangs", AUTHENTICATED),
     hung("hung: LVM on LUKS", LVM),
     hung_root("hung: root on LUKS", ROOT),
     hung_root("hung: root on LVM on LUKS", ROOT_LVM),
@@ -381,6 +388,7 @@ ROWS = [
     odd("32 MiB of memory left", MEMORY),
     odd("the tree is read-only", "mount -o remount,ro /run/initramfs"),
     odd("the tree is full", "dd if=/dev/zero of=/run/initramfs/full bs=1M 2>&- || true"),
+    in_place("in place of systemd-shutdown, LUKS hangs", LUKS),
     hung("hung: no AES instructions", on(LUKS, processor=f"{PROCESSOR},-aes")),
     hung("hung: one processor", on(LUKS, processors=1)),
     hung("hung: four processors", on(LUKS, processors=4)),
@@ -392,6 +400,33 @@ def test_no_key_stays_and_the_rest_is_whole(happen: Happen, row: Row) -> None:
     outcome = happen(row)
     assert not outcome.problems, f"see {row.folder}"
     assert not outcome.copies.plaintext or "PLAINTEXT MAY REMAIN" in outcome.console
+
+
+UNMOUNTED = Stack(
+    "LUKS without a file system",
+    PAIR,
+    (*ROOT_LAYERS, HANG, Luks("crypt", "mapper/hang")),
+    files=OLD,
+)
+
+
+@pytest.mark.parametrize("root", ["glibc", "newer-glibc"])
+def test_systemd_shutdown_never_hands_over_above_what_hangs(happen: Happen, root: str) -> None:
+    """Its PID 1 itself calls fsync(2) for each dm device before it removes it: delete_dm() in
+    src/shutdown/umount.c, later detach-dm.c. That never comes back, and nobody can interrupt it.
+
+    For what is mounted it is patient first: 90 seconds, which cannot be set, for each remount. So
+    this is the shortest way there. A hook in /usr/lib/systemd/system-shutdown comes only later.
+    What helps is to be executed in its place (in_place); the hardware's watchdog, which it no
+    longer feeds, restarts the machine, and leaves the keys in RAM.
+    """
+    stack = rooted(UNMOUNTED, root)
+    path, name = RETURN_SOON, f"control: systemd-shutdown hangs, {root}"
+    outcome = happen(Row(name, stack, path, before=(SUSPEND,), deadline=20, tools=("trouble",)))
+    assert outcome.end.kind == "deadline"
+    assert "Detaching DM" in outcome.console
+    assert "finalstage" not in outcome.console
+    assert outcome.copies.of_keys
 
 
 CONTROLS = [
