@@ -1,0 +1,52 @@
+"""Sealing by itself: what it does with the time that it has."""
+
+from __future__ import annotations
+
+from finalstage.kernel import Target
+from finalstage.scan import scan
+from finalstage.seal import Sealed, seal
+from finalstage.stage import OLD_ROOT, OWN_MOUNTS
+from tests.sim.kernel import SimKernel
+from tests.sim.machine import Device, Machine, main_stack
+
+CRYPT = "253:0"
+
+
+def sealed(kernel: SimKernel, hung: set[str], seconds: float) -> list[Sealed]:
+    """What became of each keyed device, within some seconds."""
+    stack = scan(kernel, OWN_MOUNTS, OLD_ROOT)
+    return seal(kernel, stack, hung, kernel.now() + seconds, kernel.said.append)
+
+
+def on_what_hangs() -> Machine:
+    """The main stack, and beside it authenticated encryption on a device that is suspended."""
+    machine = main_stack()
+    machine.devices |= {
+        "8:0": Device("sda", "8:0", "disk"),
+        "253:5": Device(
+            "dm-5", "253:5", "dm", ("8:0",), targets=(Target(0, 8, "linear"),), suspended=True
+        ),
+        "253:6": Device(
+            "dm-6", "253:6", "dm", ("253:5",), targets=(Target(0, 8, "integrity"),), keyed=True
+        ),
+        "253:7": Device(
+            "dm-7", "253:7", "dm", ("253:6",), targets=(Target(0, 8, "crypt"),), keyed=True
+        ),
+    }
+    return machine
+
+
+def test_what_is_suspended_is_wiped_though_the_time_is_over() -> None:
+    machine = main_stack()
+    machine.devices[CRYPT].suspended = True
+    assert not any(each.error for each in sealed(SimKernel(machine), set(), 0))
+    assert not machine.devices[CRYPT].keyed
+
+
+def test_a_stack_that_hangs_is_waited_for_once() -> None:
+    """And then freed, in little more than the time that one suspend is given."""
+    machine = on_what_hangs()
+    kernel = SimKernel(machine)
+    hung = {"block:253:6", "block:253:7"}
+    assert not any(each.error for each in sealed(kernel, hung, 5))
+    assert not any(device.keyed for device in machine.devices.values())
