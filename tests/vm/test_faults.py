@@ -422,7 +422,8 @@ def test_systemd_shutdown_never_hands_over_above_what_hangs(happen: Happen, root
     """
     stack = rooted(UNMOUNTED, root)
     path, name = RETURN_SOON, f"control: systemd-shutdown hangs, {root}"
-    outcome = happen(Row(name, stack, path, before=(SUSPEND,), deadline=20, tools=("trouble",)))
+    row = Row(name, stack, path, before=(SUSPEND,), deadline=20, hangs=True, tools=("trouble",))
+    outcome = happen(row)
     assert outcome.end.kind == "deadline"
     assert "Detaching DM" in outcome.console
     assert "finalstage" not in outcome.console
