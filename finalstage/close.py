@@ -9,7 +9,7 @@ from finalstage.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from finalstage.kernel import Call, Kernel
     from finalstage.plan import Plan, Step
@@ -78,12 +78,27 @@ class Closer:
         self.kernel.wait((call,), 0)
         return not call.done
 
-    def hear_again(self, seconds: float) -> None:
-        """Give calls that were left behind a moment to come back: what they wait for is gone."""
-        until = self.kernel.now() + seconds
+    def hear_again(self, until: float, while_moving: bool = False) -> bool:
+        """Give calls that were left behind until then to come back: what they wait for is gone, or
+        they were left for want of time, and then only as long as a disk below moves.
+
+        Return whether any came back.
+        """
+        came_back = False
+        counts, moved = self.still, self.kernel.now()
         while waiting := [call for call in self.left_behind.values() if not call.done]:
-            if not self.kernel.wait(waiting, until - self.kernel.now()):
+            now = self.kernel.now()
+            if now >= until or (while_moving and now - moved >= AGAIN):
                 break
+            came_back |= bool(self.kernel.wait(waiting, min(TICK, until - now)))
+            before, counts = counts, self.transferred(self.still)
+            if counts != before:
+                moved = self.kernel.now()
+        return came_back
+
+    def transferred(self, disks: Iterable[str]) -> dict[str, int]:
+        """Return how many requests each disk has completed."""
+        return {disk: progress.transferred(self.kernel, disk) for disk in disks}
 
     def run(
         self,
@@ -186,8 +201,7 @@ class Run:
         """Give a call up."""
         layer = self.running.pop(call).step.layer
         self.closer.left_behind[layer.id] = call
-        for disk in self.disks_below(layer.id):
-            self.closer.still[disk] = progress.transferred(self.kernel, disk)
+        self.closer.still |= self.closer.transferred(self.disks_below(layer.id))
         seconds = self.kernel.now() - call.started
         self.listen(Outcome(layer, TimeoutError(f"no answer in {seconds:.0f} s"), seconds))
 
@@ -198,8 +212,7 @@ class Run:
         for call, state in list(self.running.items()):
             if now - call.started < TICK:
                 continue
-            disks = self.disks_below(state.step.layer.id)
-            counts = {disk: progress.transferred(self.kernel, disk) for disk in disks}
+            counts = self.closer.transferred(self.disks_below(state.step.layer.id))
             stood = now - state.moved
             known = any(self.closer.still.get(disk) == count for disk, count in counts.items())
             if sum(counts.values()) != state.transferred:

@@ -74,12 +74,11 @@ SYSRQ = {"poweroff": b"o", "halt": b"o", "reboot": b"b", "kexec": b"b"}
 CLOSE_SHARE, SETTLE_SHARE = 1 / 4, 1 / 8
 """How long a call may wait for a disk on which nothing moves, as shares of the whole."""
 
-RETRY_SHARE = 1 / 8
-"""Share of the whole that is kept for closing once more what was freed."""
-
-CLOSE_LEAVES, SEAL_LEAVES, LAST_CLOSE_LEAVES, DOWN_LEAVES = 4 / 16, 3 / 16, 2 / 16, 1 / 16
-"""Shares of the whole that are left when closing, sealing, closing what was sealed, and all that is
-not going down itself have to end."""
+CLOSE_LEAVES, SETTLE_LEAVES, FREE_LEAVES, SEAL_LEAVES = 8 / 16, 6 / 16, 4 / 16, 3 / 16
+LAST_CLOSE_LEAVES, DOWN_LEAVES = 2 / 16, 1 / 16
+"""Shares of the whole that are left when a phase, closing what was sealed, and all that is not
+going down itself have to end. What still moves when closing ends has until FREE_LEAVES to come
+back: the others must have been written out before that."""
 
 PAUSES = (0.05, 0.1, 0.2)
 """Seconds to wait before looking again where nothing would close: a process that was killed may
@@ -133,11 +132,6 @@ class Stage:
     def until(self) -> float:
         """The time at which the machine has to be down."""
         return self.started + self.request.options.budget
-
-    @property
-    def close_until(self) -> float:
-        """The time at which nothing more may be waited for but sealing."""
-        return self.leaving(CLOSE_LEAVES)
 
     @property
     def down_from(self) -> float:
@@ -201,7 +195,7 @@ class Stage:
         self.stack = self.look()
         for problem in self.stack.problems:
             self.console.problem(problem)
-        self.close_all(CLOSE_SHARE, self.close_until)
+        self.close_all(CLOSE_SHARE, self.leaving(CLOSE_LEAVES))
 
     def close_all(self, share: float, until: float) -> None:
         """Run plans until a scan shows that nothing more has gone; `share` of the whole is what
@@ -245,7 +239,7 @@ class Stage:
 
     def settle(self) -> None:
         """Make safe what would not close: file systems read-only, caches written out."""
-        self.settle_until(self.close_until - self.request.options.budget * RETRY_SHARE)
+        self.settle_until(self.leaving(SETTLE_LEAVES))
 
     def settle_until(self, until: float) -> None:
         """Do that until the time `until`."""
@@ -265,18 +259,22 @@ class Stage:
     def free(self) -> None:
         """Where a disk does not answer, let what waits for it fail, and try once more.
 
-        The time for writing is over by now, and a mirror can do without its dead half.
+        The time for writing is over by now, and a mirror can do without its dead half. What is
+        only slow gets the rest of the time instead.
         """
-        if self.stack.closing() and free(
-            self.kernel, self.stack, self.hung(), self.until, self.console.problem
-        ):
+        until = self.leaving(FREE_LEAVES)
+        if not self.stack.closing():
+            return
+        if free(self.kernel, self.stack, self.hung(), self.until, self.console.problem):
             self.alive = processes.end_all(
                 self.kernel, self.kernel.now(), self.kernel.now() + KILL_SECONDS, self.console.say
             )
-            self.closer.hear_again(RETURN_SECONDS)
-            self.stack = self.look()
-            self.close_all(SETTLE_SHARE, self.close_until)
-            self.settle_until(self.close_until)
+            self.closer.hear_again(self.kernel.now() + RETURN_SECONDS)
+        elif not self.closer.hear_again(until, while_moving=True):
+            return
+        self.stack = self.look()
+        self.close_all(SETTLE_SHARE, until)
+        self.settle_until(until)
 
     def hung(self) -> set[str]:
         """Return the layers that a call was left behind in."""
@@ -317,7 +315,7 @@ class Stage:
             let_errors_flow=self.request.as_pid1,
         )
         self.stack = self.look()
-        self.close_all(RETRY_SHARE / 2, self.leaving(LAST_CLOSE_LEAVES))
+        self.close_all(SETTLE_SHARE / 2, self.leaving(LAST_CLOSE_LEAVES))
         if any(sealed.error for sealed in self.sealed):
             self.key_left = True
         else:

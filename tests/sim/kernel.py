@@ -1,7 +1,8 @@
 """The simulated kernel: the real one's rules on a `Machine`, a virtual clock, and faults.
 
 A fault is keyed by the operation and its object (``("umount", "/oldroot")``) or by the operation
-alone, and is an exception to raise or `HANG`. Time passes only in waiting and in calls.
+alone, and is an exception to raise, seconds that it takes, or `HANG`. Time passes only in waiting
+and in calls.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class SimKernel(Secrets):
             raise HangError
         if isinstance(fault, BaseException):
             raise fault
+        if isinstance(fault, float):
+            self._cost += fault
         self.done.append((operation, name))
 
     def now(self) -> float:

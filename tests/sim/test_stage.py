@@ -430,3 +430,32 @@ def test_failing_reboot_falls_back() -> None:
     kernel = shut_down(main_stack(), faults={"reboot": denied})
     assert kernel.down == "poweroff"
     assert ("write", "/proc/sysrq-trigger") in kernel.done
+
+
+def test_what_can_be_written_is_written_while_a_call_hangs_above_a_disk_that_moves() -> None:
+    machine = main_stack()
+    machine.by_name("vda").busy = True
+    kernel = shut_down(
+        machine, "poweroff", "--budget=16", faults={("umount", "/oldroot/dev"): HANG}
+    )
+    assert ("remount", "/oldroot") in kernel.done
+    assert kernel.lost == []
+    assert keyless(machine)
+    assert kernel.down_at <= 16
+
+
+@pytest.mark.parametrize("seconds", [44.0, 50.0, 60.0])
+def test_what_is_slow_may_take_the_time_that_is_left(seconds: float) -> None:
+    machine = main_stack()
+    machine.by_name("vda").busy = True
+    kernel = shut_down(machine, faults={("umount", "/oldroot"): seconds})
+    assert devices(machine) == {"vda", "vdb"}
+    assert seconds < kernel.down_at < seconds + 10
+
+
+def test_what_is_too_slow_is_sealed() -> None:
+    machine = main_stack()
+    machine.by_name("vda").busy = True
+    kernel = shut_down(machine, faults={("flush", CRYPT): 200.0})
+    assert keyless(machine)
+    assert kernel.down_at <= 90
