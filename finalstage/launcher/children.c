@@ -104,7 +104,7 @@ void use_last_memory(void)
 
 void forbid_panics(void)
 {
-    /* The same as in finalstage/panics.py, for a stage that does not come to it. */
+    /* Documentation/admin-guide/sysctl/kernel.rst and vm.rst. */
     static const char *const settings[] = {
         "kernel/hardlockup_panic", "kernel/hung_task_panic",     "kernel/panic_on_io_nmi",
         "kernel/panic_on_oops",    "kernel/panic_on_rcu_stall",  "kernel/panic_on_warn",
