@@ -45,21 +45,6 @@ static int is_one_of(const char *word, const char *const *words)
     return 0;
 }
 
-/* Undo the octal escapes of /proc/self/mountinfo in place. */
-static void unescape(char *text)
-{
-    char *to = text;
-
-    for (; *text; text++)
-        if (text[0] == '\\' && text[1] && text[2] && text[3]) {
-            *to++ = (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 | (text[3] - '0'));
-            text += 3;
-        } else {
-            *to++ = *text;
-        }
-    *to = '\0';
-}
-
 /* Read one line of mountinfo; 0 if there is nothing to write out in such a file system. */
 static int parse(char *line, struct file_system *fs)
 {

@@ -160,10 +160,8 @@ static int run_stage(struct attempt *attempt, struct child *stage, struct told *
     told->phase[0] = '\0';
     told->heard = now();
     if (start_child(stage, become_stage, attempt) < 0) {
-        pid_t guardian = getpid();
-
         say("cannot fork: %s; ending all processes first", strerror(errno));
-        aside("end all processes", end_processes, &guardian, KILL_TIME);
+        end_processes();
         for (long patience = now() + 2 * SECOND; start_child(stage, become_stage, attempt) < 0;) {
             if (now() >= patience) {
                 say("cannot fork: %s", strerror(errno));
@@ -269,11 +267,8 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
             use_last_memory();
             aside("make room", make_room, NULL, SECOND);
         }
-        if (!told.phase[0]) { /* it could not even start: something forks without end, perhaps */
-            pid_t guardian = getpid();
-
-            aside("end all processes", end_processes, &guardian, KILL_TIME);
-        }
+        if (!told.phase[0]) /* it could not even start: something forks without end, perhaps */
+            end_processes();
         say("starting it once more, with %ld s", attempt.budget / SECOND);
         attempt.number = 2;
         attempt.channel = open_channel();

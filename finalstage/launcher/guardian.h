@@ -97,9 +97,9 @@ int aside(const char *what, int (*act)(void *), void *argument, long millisecond
  * `until`, more or less. */
 void rescue(const struct told *told, pid_t stage, long until);
 
-/* End all processes but kernel threads, storage daemons, PID 1, us and who waits for us. */
-#define KILL_TIME (3 * SECOND)
-int end_processes(void *spared_parent);
+/* End all processes but kernel threads, storage daemons, PID 1, us and who waits for us. Returns
+ * soon; 0 if all of them have ended. */
+int end_processes(void);
 
 /* Let go of file systems that are only memory, and that nothing is mounted in. */
 int make_room(void *unused);

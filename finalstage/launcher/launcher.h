@@ -20,6 +20,9 @@ int find_tree(void);
 /* Execute the launcher where it usually is; returns if that is not there, or has been executed. */
 void execute_staged(char **arguments);
 
+/* Undo the octal escapes of /proc/self/mountinfo in place. */
+void unescape(char *text);
+
 /* Make the tree, which is the working directory, the root directory, with /proc, /sys and /dev
  * in it and the old root below it; each failure is said, and what can be done is done. */
 void enter_tree(void);

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define KILL_TIME (3 * SECOND)
 #define WRITE_TIME (5 * SECOND) /* and longer while data still moves */
 #define SEAL_TIME (15 * SECOND)
 #define PF_KTHREAD 0x00200000 /* include/linux/sched.h */
@@ -67,7 +68,7 @@ static int is_storage_daemon(const struct process *process)
     return first == '@';
 }
 
-int end_processes(void *guardian)
+static int kill_processes(void *guardian)
 {
     int stopped;
     pid_t ours[MOST_OURS] = {1, getpid()};
@@ -114,6 +115,13 @@ int end_processes(void *guardian)
     }
 }
 
+int end_processes(void)
+{
+    pid_t guardian = getpid();
+
+    return aside("end all processes", kill_processes, &guardian, KILL_TIME);
+}
+
 static int end_everybody(void *unused)
 {
     (void)unused;
@@ -122,14 +130,13 @@ static int end_everybody(void *unused)
 
 void rescue(const struct told *told, pid_t stage, long until)
 {
-    pid_t guardian = getpid();
     int left;
     long write_until = now() + WRITE_TIME, seal_until;
 
     use_last_memory();
     if (stage)
         kill(stage, SIGKILL);
-    if (aside("end all processes", end_processes, &guardian, KILL_TIME) && guardian == 1)
+    if (end_processes() && getpid() == 1)
         aside("end all processes at once", end_everybody, NULL, SECOND);
     aside("make room", make_room, NULL, SECOND);
     if (!told->sealed) {

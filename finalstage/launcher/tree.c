@@ -174,8 +174,7 @@ static void provide_all(void)
         provide("devtmpfs", "dev", 0);
 }
 
-/* Undo the octal escapes of /proc/self/mountinfo in place. */
-static void unescape(char *text)
+void unescape(char *text)
 {
     char *to = text;
 
