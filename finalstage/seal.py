@@ -61,9 +61,8 @@ def seal(
     sealing.clear_inactive()
     sealing.suspend_all(silent=covering(stack, hung))
     sealing.wipe()
-    if sealing.active():
-        silent = hung | {layer.id for layer in sealing.active()}
-        free(kernel, stack, silent, until, say)
+    if stuck := sealing.active():
+        free(kernel, stack, hung | {layer.id for layer in stuck}, until, say)
         sealing.suspend_hard(sealing.active())
         sealing.wipe()
         sealing.wait_for_the_rest()

@@ -445,18 +445,15 @@ class SimKernel(Secrets):
 
     def reset_scsi(self, device: str, offline: bool = False) -> None:
         self._enter("reset_scsi", device)
-        self._reset(self._device(device), offline)
+        found = self._device(device)
+        if offline:
+            self._take_away(found)
+        elif found.revives:
+            found.dead = False
+            self._let_go()
 
     def pci_hide(self, config: str) -> None:
         self._enter("pci_hide", config)
-
-    def _reset(self, device: Device, given_up: bool) -> None:
-        """Have a device answer again, if a reset helps it, or fail."""
-        if given_up:
-            self._take_away(device)
-        elif device.revives:
-            device.dead = False
-            self._let_go()
 
     def _take_away(self, device: Device) -> None:
         device.dead, device.failing = False, True
