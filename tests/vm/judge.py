@@ -12,7 +12,7 @@ from tests.vm.hardware import Hardware
 from tests.vm.layers import ROOT
 from tests.vm.machine import Machine
 from tests.vm.stacks import Stack
-from tests.vm.states import DRIVERS, base, tables
+from tests.vm.states import DRIVERS, base, tables, unpack
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,17 @@ def judges(hardware: Hardware) -> Hardware:
 
 
 async def judge(
-    stack: Stack, images: Mapping[str, Path], tray: Path, files: Sequence[File], log: Path
+    stack: Stack,
+    images: Mapping[str, Path],
+    tray: Path,
+    mebibytes: int,
+    files: Sequence[File],
+    log: Path,
 ) -> Verdict:
-    """Restore a booted machine with the disks of `stack`, and look at every layer."""
+    """Restore a booted machine with the disks of `stack`, and look at every layer.
+
+    `mebibytes` is the size of what its tray holds.
+    """
     paths = " ".join(shlex.quote(file.path.lstrip("/")) for file in files)
     hardware = judges(stack.hardware)
     async with Machine(
@@ -60,8 +68,8 @@ async def judge(
     ) as machine:
         modules = {name for layer in stack.layers for name in layer.modules}
         script = [DRIVERS, *(f"modprobe {name}" for name in sorted(modules)), ". /lib/guest/judge"]
-        script.append("mkdir -p /run/tray")
-        script += [f"tar -xf /dev/disk/tray -C /run/tray {name}" for name in tables(stack)]
+        if tables(stack):
+            script.append(unpack(mebibytes))
         script += [layer.judge() for layer in stack.layers]
         script += [f"cd {ROOT}", f"sha256sum {paths} | sed 's/^/sha256 /'"]
         text = await machine.run("\n".join(script), deadline=120)

@@ -199,16 +199,27 @@ class Luks:
 
     def build(self) -> str:
         header = f"dd if=/run/tray/{self.name}.header of=/dev/{self.lower} bs=64k conv=fsync"
-        return f"{header} status=none\n{self._open(self.options)}"
+        return f"{header} status=none\n{self.opening(self.options)}"
 
     def judge(self) -> str:
-        return f"opens {self.name} eval '{self._open('--readonly')}'"
+        return f"opens {self.name} eval '{self.opening('--readonly')}'"
 
-    def _open(self, option: str) -> str:
+    @property
+    def device(self) -> str:
+        """What cryptsetup is given to open."""
+        return f"/dev/{self.lower}"
+
+    def opening(self, option: str) -> str:
+        """Shell text that opens it."""
         return (
             f'printf %s "{PASSPHRASE}" |'
-            f" cryptsetup open {option} --key-file - /dev/{self.lower} {self.name}"
+            f" cryptsetup open {option} --key-file - {self.device} {self.name}"
         )
+
+
+def table(name: str) -> str:
+    """Where the guest finds the table of a dm device."""
+    return f"/run/tray/{name}.table"
 
 
 def zeros(name: str, mib: int) -> str:
@@ -277,17 +288,13 @@ class Crypt:
         return "".join(lines).encode()
 
     def build(self) -> str:
-        make = f"dmsetup {'load' if self.inactive else 'create'} {self.name} {self._table}"
+        make = f"dmsetup {'load' if self.inactive else 'create'} {self.name} {table(self.name)}"
         return f"{make}\n{zeros(self.name, self.mib)}" if self.authenticated else make
 
     def judge(self) -> str:
         if self.inactive:
             return ""
-        return f"opens {self.name} dmsetup create --readonly {self.name} {self._table}"
-
-    @property
-    def _table(self) -> str:
-        return f"/run/tray/{self.name}.table"
+        return f"opens {self.name} dmsetup create --readonly {self.name} {table(self.name)}"
 
 
 def _mac_key(name: str) -> bytes:
@@ -333,13 +340,13 @@ class Integrity:
         return f"0 {self.mib * 2048} integrity /dev/{self.lower} 0 {options}\n".encode()
 
     def build(self) -> str:
-        make = f"dmsetup create {self.name} /run/tray/{self.name}.table"
+        make = f"dmsetup create {self.name} {table(self.name)}"
         return f"{make}\n{zeros(self.name, self.mib)}" if self.keyed else make
 
     def judge(self) -> str:
         """Open it as the next boot would: its own journal is replayed, here into memory."""
         lower, upper = f"/dev/{self.lower}", f"{self.name}-replayed"
-        changes, table = f"/tmp/{self.name}.changes", f"/run/tray/{self.name}.table"
+        changes = f"/tmp/{self.name}.changes"
         return f"""
             modprobe -a loop dm-snapshot
             truncate -s 64M {changes}
@@ -347,8 +354,8 @@ class Integrity:
             losetup $memory {changes}
             echo "0 $(blockdev --getsz {lower}) snapshot {lower} $memory N 8" |
                 dmsetup create {upper}
-            sed -i 's# {lower} # /dev/mapper/{upper} #' {table}
-            opens {self.name} dmsetup create {self.name} {table}"""
+            sed -i 's# {lower} # /dev/mapper/{upper} #' {table(self.name)}
+            opens {self.name} dmsetup create {self.name} {table(self.name)}"""
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,16 @@ NO_SYS = "umount -l /sys"
 SHOW_TABLE = "/run/trouble table crypt"
 STUBBORN = "(trap '' TERM HUP INT; exec 7>/data/held; while :; do sleep 60; done) &"
 
+
+def leave(mebibytes: int) -> str:
+    """Shell text for `before` that fills memory with a file until so much is left, or as good as
+    nothing, by the tool `fill`."""
+    return f"""
+        mountpoint -q /mnt || mount -t tmpfs -o size=100% tmpfs /mnt
+        sync; echo 3 >/proc/sys/vm/drop_caches
+        /run/fill /mnt/file {mebibytes} || [ $? = 137 ]"""
+
+
 DIRTY = (File("/data/new", 100_000), File("/data/new-secret", MIB, secret=True))
 DIRTY_64M = (*DIRTY, File("/data/large", 64 * MIB))
 
@@ -246,7 +256,8 @@ async def _perform(
         )
         copies = search(machine.memory(), wanted)
     files = (*stack.files, *row.files)
-    verdict = await judge(stack, images, tray, files, folder / "judge-console.log")
+    judge_log = folder / "judge-console.log"
+    verdict = await judge(stack, images, tray, mebibytes, files, judge_log)
     said = machine.console.decode(errors="replace")
     return Outcome(row, end, copies, verdict, time.monotonic() - start, said)
 

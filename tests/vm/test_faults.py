@@ -24,7 +24,17 @@ from tests.vm.layers import (
     NetworkDisk,
     Raid,
 )
-from tests.vm.rows import DIRECT, DIRTY, IN_PLACE, NO_PROC, NO_SYS, RETURN_SOON, STUBBORN, Row
+from tests.vm.rows import (
+    DIRECT,
+    DIRTY,
+    IN_PLACE,
+    NO_PROC,
+    NO_SYS,
+    RETURN_SOON,
+    STUBBORN,
+    Row,
+    leave,
+)
 from tests.vm.stacks import MAIN, SUMS, Stack, on, rooted
 
 BUDGET = 26
@@ -285,19 +295,13 @@ PANICKING = replace(
 def broken(name: str, stack: Stack, after: bytes = b"", path: str = BOUNDED) -> Row:
     """A row in which the disk below the LUKS answers everything with an error."""
     before = (STUBBORN, writing("/hung"))
-    row = replace(hung(name, stack, path=path), before=before, faults=(break_("b", after),))
-    return replace(row, verb="poweroff")
+    return replace(hung(name, stack, path=path), before=before, faults=(break_("b", after),))
 
 
 # -- whatever else can be wrong with a machine -----------------------------------------------------
 
 FUSED = replace(MAIN, name="main, fuse", layers=(*MAIN.layers, Modules(("fuse",))))
 FUSE = "mkdir /data/fuse; (exec -a {name} /run/trouble fuse /data/fuse)"
-MEMORY = """
-mkdir /tmp/full; mount -t tmpfs -o size=100% full /tmp/full
-left() { awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo; }
-while [ "$(left)" -gt 32 ]; do dd if=/dev/zero bs=1M count=$(($(left) - 31)) status=none; done \\
-    >/tmp/full/file"""
 NO_DEV = "mount -t tmpfs none /dev"
 # No console and no standard streams.
 DUMB = f"rm /dev/console; exec <&- >&- 2>&-; {BOUNDED}"
@@ -385,7 +389,7 @@ ROWS = [
     odd("/dev is empty", path=f"{NO_DEV}; {BOUNDED}"),
     hung("hung: /dev is empty", LUKS, path=f"{NO_DEV}; {BOUNDED}"),
     odd("no console", path=DUMB),
-    odd("32 MiB of memory left", MEMORY),
+    replace(odd("32 MiB of memory left", leave(32)), tools=("fill",)),
     odd("the tree is read-only", "mount -o remount,ro /run/initramfs"),
     odd("the tree is full", "dd if=/dev/zero of=/run/initramfs/full bs=1M 2>&- || true"),
     in_place("in place of systemd-shutdown, LUKS hangs", LUKS),

@@ -18,7 +18,7 @@ from tests.vm.conftest import Happen
 from tests.vm.expected import MAY_REMAIN, Expected
 from tests.vm.hardware import Hardware
 from tests.vm.layers import NONE, Ext4, Linear, Luks, Raid
-from tests.vm.rows import DIRECT, DIRTY, RETURN, STUBBORN, Row
+from tests.vm.rows import DIRECT, DIRTY, RETURN, STUBBORN, Row, leave
 from tests.vm.stacks import MAIN, ONE, TWO, Stack
 
 POINTS = range(1, 22)
@@ -195,14 +195,6 @@ def test_rescue_above_what_hangs(happen: Happen, name: str, before: tuple[str, .
 
 
 # -- memory --------------------------------------------------------------------------------------
-
-
-def leave(mebibytes: int) -> str:
-    """Shell text that fills memory with a file until so much is left, or as good as nothing."""
-    return f"""
-        mountpoint -q /mnt || mount -t tmpfs -o size=100% tmpfs /mnt
-        sync; echo 3 >/proc/sys/vm/drop_caches
-        /run/fill /mnt/file {mebibytes} || [ $? = 137 ]"""
 
 
 HOLD = """

@@ -14,7 +14,7 @@ from tests.vm.cache import digest, once
 from tests.vm.conftest import Happen
 from tests.vm.content import File
 from tests.vm.hardware import Hardware
-from tests.vm.layers import PASSPHRASE, ROOT, Ext4, Luks
+from tests.vm.layers import ROOT, Ext4, Luks
 from tests.vm.rows import DIRECT, ORACLE, REMOUNT, RETURN, Row
 from tests.vm.stacks import MAIN, ONE, Stack
 
@@ -62,16 +62,6 @@ KEYRINGS = Row(
 )
 
 
-@pytest.mark.parametrize(
-    "row",
-    [KEYRINGS, replace(KEYRINGS, name=f"{KEYRINGS.name}, return", path=RETURN)],
-    ids=lambda row: row.slug,
-)
-def test_no_keyring_keeps_a_passphrase(happen: Happen, row: Row) -> None:
-    outcome = happen(row)
-    assert not outcome.problems, f"see {row.folder}"
-
-
 def test_a_keyring_outlives_a_clean_close(happen: Happen) -> None:
     row = replace(KEYRINGS, name=f"control: {KEYRINGS.name}", path=DIRECT, to=ORACLE)
     outcome = happen(row)
@@ -96,19 +86,23 @@ KEY_FILES = Row(
 )
 
 
-@pytest.mark.parametrize(
-    "row",
-    [KEY_FILES, replace(KEY_FILES, name=f"{KEY_FILES.name}, return", path=RETURN)],
-    ids=lambda row: row.slug,
-)
-def test_no_key_file_stays(happen: Happen, row: Row) -> None:
-    outcome = happen(row)
-    assert not outcome.problems, f"see {row.folder}"
-
-
 def test_a_key_file_outlives_the_machine(happen: Happen) -> None:
     row = replace(KEY_FILES, name=f"control: {KEY_FILES.name}", path=REMOUNT, to=ORACLE)
     assert happen(row).copies.keys >= len(IN_FILES)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        each
+        for row in (KEYRINGS, KEY_FILES)
+        for each in (row, replace(row, name=f"{row.name}, return", path=RETURN))
+    ],
+    ids=lambda row: row.slug,
+)
+def test_no_keyring_and_no_key_file_keeps_a_key(happen: Happen, row: Row) -> None:
+    outcome = happen(row)
+    assert not outcome.problems, f"see {row.folder}"
 
 
 # -- loop devices ------------------------------------------------------------------------------
@@ -136,16 +130,14 @@ class LuksInFile(Luks):
             {self.opening("")}"""
 
     def judge(self) -> str:
-        return f"{self.attach('-r')}\nopens {self.name} eval '{self.opening('--readonly')}'"
+        return f"{self.attach('-r')}\n{super().judge()}"
 
     def attach(self, option: str) -> str:
         return f"losetup {option} /dev/{self.loop} {ROOT}{self.lower}" if self.loop else ""
 
-    def opening(self, option: str) -> str:
-        device = f"/dev/{self.loop}" if self.loop else f"{ROOT}{self.lower}"
-        return (
-            f'printf %s "{PASSPHRASE}" | cryptsetup open {option} --key-file - {device} {self.name}'
-        )
+    @property
+    def device(self) -> str:
+        return f"/dev/{self.loop}" if self.loop else f"{ROOT}{self.lower}"
 
 
 def in_file(name: str, loop: str) -> Stack:
