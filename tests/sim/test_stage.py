@@ -453,6 +453,12 @@ def test_what_is_slow_may_take_the_time_that_is_left(seconds: float) -> None:
     assert seconds < kernel.down_at < seconds + 10
 
 
+def test_what_is_waited_for_is_said() -> None:
+    said = "".join(shut_down(main_stack(), faults={("umount", "/oldroot"): 9.0}).said)
+    assert "waiting for ext4 /: 2 MiB left to write, 2 s" in said
+    assert "waiting for ext4 /: 2 MiB left to write, 7 s" in said
+
+
 def test_what_is_too_slow_is_sealed() -> None:
     machine = main_stack()
     machine.by_name("vda").busy = True
