@@ -254,6 +254,10 @@ SHORT = "export WATCHDOG_USEC=4000000; "
         ),
         Row("watchdog: reboot(2) is left out", WATCHED, ends_by="reboot",
             path=f"{SHORT}{with_fault('kill@phase:down', 'noreboot')}"),
+        Row("watchdog: the device that was told", WATCHED, ends_by="reboot",
+            before=("mv /dev/watchdog0 /dev/dog; rm /dev/watchdog",),
+            path=f"export WATCHDOG_DEVICE=/dev/dog; {SHORT}"
+            f"{with_fault('kill@phase:down', 'noreboot')}"),
         Row("watchdog: halt", WATCHED, verb="halt"),
         Row("watchdog: a hang of the stage", WATCHED,
             f"{SHORT}{with_fault('hang@phase:close')} --budget=24", hangs=True),
