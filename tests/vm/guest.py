@@ -7,10 +7,12 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from tests.vm import debian
+from tests.vm import debian, modules
 from tests.vm.cache import digest, once
 
 _HERE = Path(__file__).resolve().parent
+# The files that a guest is made by.
+PARTS = ("guest.py", "modules.py", "debian.py", "initramfs", "oracle.sh")
 SUITE = "bookworm"
 NEWER_SUITE = "trixie"
 KERNEL = "linux-image-cloud-amd64"
@@ -36,23 +38,6 @@ TOOLS = (
     "sbin/mke2fs",
 )
 LVM_NAMES = ("lvchange", "lvcreate", "pvcreate", "pvs", "vgchange", "vgcreate", "lvs", "vgs")
-# Everything a stack may ask for by modprobe; what these depend on comes along.
-MODULE_FOLDERS = ("drivers/md", "crypto", "arch/x86/crypto", "fs/btrfs", "fs/overlayfs")
-MODULES = (
-    "brd",
-    "efivarfs",
-    "fuse",
-    "loop",
-    "nbd",
-    "pvpanic-mmio",
-    "sd_mod",
-    "softdog",
-    "virtio_blk",
-    "virtio_net",
-    "virtio_pci",
-    "virtio_scsi",
-    "zram",
-)
 # What every glibc system has, and `dist/finalstage` may need.
 GLIBC = ("libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1", "libutil.so.1")
 FOLDERS = ("bin", "dev", "etc", "lib", "mnt", "proc", "root", "run", "sbin", "sys", "tmp", "usr")
@@ -66,6 +51,7 @@ class Guest:
         self.initrd = folder / "initrd"
         self.version = folder.name
         self.oracle = folder / "oracle"
+        self.modules = frozenset((folder / "modules").read_text().split())
         self._folder = folder
 
     def root(self, kind: str) -> Path:
@@ -76,7 +62,7 @@ class Guest:
 @cache
 def guest() -> Guest:
     """The guest, built at the first call on this machine from Debian's packages."""
-    recipe = [_HERE / name for name in ("guest.py", "debian.py", "initramfs", "oracle.sh")]
+    recipe = [_HERE / name for name in PARTS]
     return Guest(once(f"guest-{digest(*recipe)}", _build))
 
 
@@ -93,7 +79,8 @@ def _build(target: Path) -> None:
     _skeleton(initramfs, packages)
     _tools(initramfs, packages)
     shutil.copytree(_HERE / "initramfs", initramfs, dirs_exist_ok=True)
-    _modules(work / "kernel", initramfs)
+    names = _modules(work / "kernel", initramfs)
+    (target / "modules").write_text("\n".join(names))
     _pack(initramfs, target / "initrd")
 
     _skeleton(target / "root-nolibc", packages)
@@ -142,40 +129,15 @@ def _oracle(target: Path, packages: Path) -> None:
     shutil.copy2(_HERE / "oracle.sh", target / "shutdown")
 
 
-def _modules(kernel: Path, target: Path) -> None:
-    """Copy the modules that stacks use, with their dependencies, and index them."""
+def _modules(kernel: Path, target: Path) -> list[str]:
+    """Copy the modules that many stacks use, and index them. Return their names."""
     (source,) = (kernel / "lib" / "modules").iterdir()
-    by_name = {_module_name(file): file for file in source.rglob("*.ko")}
-    waiting = [_module_name(Path(name)) for name in MODULES]
-    for folder in MODULE_FOLDERS:
-        waiting += [_module_name(file) for file in (source / "kernel" / folder).rglob("*.ko")]
-    seen: set[str] = set()
-    copied = target / "lib" / "modules" / source.name
-    while waiting:
-        name = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        file = by_name[name]
-        copy = copied / file.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, copy)
-        waiting += [_module_name(Path(other)) for other in _depends(file)]
+    files = modules.with_dependencies(source, modules.every_guests(source))
+    modules.copy(source, files, target)
     for index in source.glob("modules.*"):
-        shutil.copy2(index, copied)
+        shutil.copy2(index, target / "lib" / "modules" / source.name)
     _output(target / "bin" / "busybox", "depmod", "-b", target, source.name)
-
-
-def _module_name(file: Path) -> str:
-    return file.name.removesuffix(".ko").replace("-", "_")
-
-
-def _depends(module: Path) -> list[str]:
-    """The names in the `depends=` line of a module's .modinfo section."""
-    for entry in debian.section(module, ".modinfo").split(b"\0"):
-        if entry.startswith(b"depends="):
-            return [name for name in entry[8:].decode().split(",") if name]
-    return []
+    return sorted(files)
 
 
 def _pack(folder: Path, archive: Path) -> None:

@@ -12,7 +12,7 @@ from tests.vm.hardware import Hardware
 from tests.vm.layers import ROOT
 from tests.vm.machine import Machine
 from tests.vm.stacks import Stack
-from tests.vm.states import DRIVERS, base, tables, unpack
+from tests.vm.states import DRIVERS, TAKE_KIT, base, kit, tables, unpack
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,10 @@ async def judge(
         hardware, images, tray, state=base(hardware), read_only=True, log=log
     ) as machine:
         modules = {name for layer in stack.layers for name in layer.modules}
-        script = [DRIVERS, *(f"modprobe {name}" for name in sorted(modules)), ". /lib/guest/judge"]
-        if tables(stack):
-            script.append(unpack(mebibytes))
+        script = [DRIVERS]
+        if tables(stack) or kit(stack):
+            script += [unpack(mebibytes), TAKE_KIT]
+        script += [*(f"modprobe {name}" for name in sorted(modules)), ". /lib/guest/judge"]
         script += [layer.judge() for layer in stack.layers]
         script += [f"cd {ROOT}", f"sha256sum {paths} | sed 's/^/sha256 /'"]
         text = await machine.run("\n".join(script), deadline=120)

@@ -216,7 +216,9 @@ async def _perform(
         for name, image in states.images(state, hardware).items():
             subprocess.run(("cp", "--sparse=always", image, images[name]), check=True)
         blobs = states.tables(stack) | tools
-        mebibytes = content.fill_tray(tray, {"tree": row.tree}, blobs, row.files)
+        mebibytes = content.fill_tray(
+            tray, {"tree": row.tree} | states.kit(stack), blobs, row.files
+        )
         machine = Machine(hardware, images, tray, state=state, log=log, on_console=on_console)
     else:
         images = states.blank(hardware, folder)

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.vm import content
+from tests.vm import content, warehouse
 from tests.vm.cache import digest, once
 from tests.vm.guest import guest
 from tests.vm.hardware import MIB, Hardware, qemu_version
@@ -40,7 +40,10 @@ def built(stack: Stack) -> State:
     """A machine whose root lies on `stack` and whose PID 1, a shell on that root, waits."""
     start = base(stack.hardware)
     steps = [layer.build() for layer in stack.layers]
-    key = digest(start.folder.name, stack, steps, _HERE / "states.py", _HERE / "content.py")
+    brought = [folder.name for folder in kit(stack).values()]
+    key = digest(
+        start.folder.name, stack, steps, brought, _HERE / "states.py", _HERE / "content.py"
+    )
 
     async def build(folder: Path) -> None:
         state, tray = State(folder), folder / "tray.raw"
@@ -60,7 +63,13 @@ def ingredients(stack: Stack) -> tuple[dict[str, Path], dict[str, bytes]]:
     luks = [layer for layer in stack.layers if isinstance(layer, Luks)]
     blobs = {f"{layer.name}.header": _header(layer.keys[0], layer.version) for layer in luks}
     folders = {} if stack.root == INITRAMFS else {"root": guest().root(stack.root)}
-    return folders, blobs | tables(stack)
+    return folders | kit(stack), blobs | tables(stack)
+
+
+def kit(stack: Stack) -> dict[str, Path]:
+    """The folder that the tray must hold for programs and modules that not every guest has."""
+    folder = warehouse.kit(stack.layers)
+    return {"kit": folder} if folder else {}
 
 
 def tables(stack: Stack) -> dict[str, bytes]:
@@ -84,7 +93,7 @@ async def raise_root(machine: Machine, stack: Stack, mebibytes: int) -> None:
 
     `mebibytes` is the size of what its tray holds.
     """
-    await machine.run(f"{DRIVERS}\n{unpack(mebibytes)}")
+    await machine.run(f"{DRIVERS}\n{unpack(mebibytes)}\n{TAKE_KIT}")
     for layer in stack.layers:
         await machine.run("\n".join(f"modprobe {name}" for name in layer.modules))
         await machine.run(layer.build())
@@ -97,6 +106,7 @@ async def raise_root(machine: Machine, stack: Stack, mebibytes: int) -> None:
         await machine.ready()
 
 
+TAKE_KIT = "[ ! -d /run/tray/kit ] || cp -a /run/tray/kit/. /"
 # The kind of root where PID 1 stays on the initramfs, and the stack is only mounted.
 INITRAMFS = "initramfs"
 # Bytes of a LUKS header. That of LUKS1 has eight key slots of 250 KiB.

@@ -11,7 +11,7 @@ import pytest
 from tests.vm import firmware
 from tests.vm.conftest import Happen
 from tests.vm.hardware import Disk, Hardware
-from tests.vm.layers import NONE, Ext4, Luks
+from tests.vm.layers import NONE, Common, Ext4, Luks
 from tests.vm.rows import FINALSTAGE, ORACLE, Row
 from tests.vm.stacks import Stack
 
@@ -26,7 +26,7 @@ umount /sys/firmware/efi/efivars"""
 
 
 @dataclass(frozen=True)
-class Variables:
+class Variables(Common):
     """Firmware whose variables the kernel can show."""
 
     name: ClassVar[str] = "efivarfs"

@@ -17,7 +17,7 @@ from tests.vm import test_faults
 from tests.vm.conftest import Happen
 from tests.vm.expected import MAY_REMAIN, Expected
 from tests.vm.hardware import Hardware
-from tests.vm.layers import NONE, Ext4, Linear, Luks, Raid
+from tests.vm.layers import NONE, Common, Ext4, Linear, Luks, Raid
 from tests.vm.rows import DIRECT, DIRTY, RETURN, STUBBORN, Row, leave
 from tests.vm.stacks import MAIN, ONE, TWO, Stack
 
@@ -223,7 +223,7 @@ def test_little_memory(happen: Happen, mebibytes: int) -> None:
 
 
 @dataclass(frozen=True)
-class Softdog:
+class Softdog(Common):
     """Not a layer: the kernel's own watchdog, which restarts the machine."""
 
     name: ClassVar[str] = "softdog"

@@ -1,0 +1,40 @@
+"""The layers that stacks are made of: how the guest builds each, and how it judges each later.
+
+A layer names what it lies on by its path below /dev: `disk/a`, `md0`, `mapper/crypt`, `vg/root`.
+To build is shell text that ends with the layer open. To judge is shell text that first prints
+facts, by `fact LAYER KEY VALUE`, and then opens the layer read-only, by `opens LAYER COMMAND…`,
+so that the layers above can be judged. `clean` are the facts of a layer that was closed as it
+should be. A new kind of layer is one more class like these.
+"""
+
+from __future__ import annotations
+
+from tests.vm.layers.base import NONE, PASSPHRASE, ROOT, Common, Layer, Modules
+from tests.vm.layers.dm import Linear, Multipath
+from tests.vm.layers.keyed import Crypt, Integrity, Luks
+from tests.vm.layers.lvm import Lvm
+from tests.vm.layers.md import Raid
+from tests.vm.layers.mounts import Bind, Ext4, Xfs
+from tests.vm.layers.network import NetworkDisk
+from tests.vm.layers.swap import Swap
+
+__all__ = [
+    "NONE",
+    "PASSPHRASE",
+    "ROOT",
+    "Bind",
+    "Common",
+    "Crypt",
+    "Ext4",
+    "Integrity",
+    "Layer",
+    "Linear",
+    "Luks",
+    "Lvm",
+    "Modules",
+    "Multipath",
+    "NetworkDisk",
+    "Raid",
+    "Swap",
+    "Xfs",
+]

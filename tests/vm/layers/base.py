@@ -1,0 +1,81 @@
+"""What all kinds of layer share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+PASSPHRASE = "correct horse battery staple"
+# Where the guest mounts what is to become its root, or, in the second boot, what was its root.
+ROOT = "/sysroot"
+NONE: Mapping[str, str] = {}
+
+
+class Layer(Protocol):
+    """One layer of a stack. `below` are the paths it lies on, `modules` what it needs loaded, and
+    `programs` what it is built and judged with besides what every guest has: paths in the packages
+    of the warehouse."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def below(self) -> tuple[str, ...]: ...
+    @property
+    def modules(self) -> tuple[str, ...]: ...
+    @property
+    def programs(self) -> tuple[str, ...]: ...
+    @property
+    def clean(self) -> Mapping[str, str]: ...
+    def build(self) -> str: ...
+    def judge(self) -> str: ...
+
+
+class Common:
+    """What a layer is unless it says otherwise."""
+
+    programs: ClassVar[tuple[str, ...]] = ()
+
+
+def devices(below: tuple[str, ...]) -> str:
+    """The device nodes of what a layer lies on, as words for the shell."""
+    return " ".join(f"/dev/{each}" for each in below)
+
+
+def volume_key(name: str) -> bytes:
+    """A volume key, 64 bytes. The host knows it; no guest ever gets it but as a key."""
+    return hashlib.shake_256(f"volume key of {name}".encode()).digest(64)
+
+
+def mac_key(name: str) -> bytes:
+    """A key for HMAC-SHA256, 32 bytes, handed over as those of Crypt are."""
+    return hashlib.shake_256(f"mac key of {name}".encode()).digest(32)
+
+
+def table(name: str) -> str:
+    """Where the guest finds the table of a dm device."""
+    return f"/run/tray/{name}.table"
+
+
+@dataclass(frozen=True)
+class Modules(Common):
+    """Modules of the kernel that must be there, since the guest's root has none."""
+
+    modules: tuple[str, ...]
+
+    title: ClassVar[str] = "modules"
+    below: ClassVar[tuple[str, ...]] = ()
+    clean: ClassVar[Mapping[str, str]] = NONE
+
+    @property
+    def name(self) -> str:
+        return f"modules:{','.join(self.modules)}"
+
+    def build(self) -> str:
+        return ""
+
+    def judge(self) -> str:
+        return ""
