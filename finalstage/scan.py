@@ -26,7 +26,10 @@ def scan(kernel: Kernel, own: frozenset[str] = frozenset(), old_root: str = "") 
     problems = list(seen.problems)
     for kind in KINDS:
         try:
-            layers.extend(kind.scan(kernel, seen))
+            found = kind.scan(kernel, seen)
         except Exception as error:
             problems.append(f"cannot look for {kind.KIND}: {world.describe(error)}")
+            continue
+        layers.extend(found)
+        seen = seen.but(claimed=seen.claimed.union(layer.id for layer in found))
     return Stack(layers=tuple(layers), problems=tuple(problems))

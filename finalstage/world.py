@@ -44,13 +44,15 @@ class SwapArea(Value):
 
 
 class World(Value):
-    """All of it, and what could not be read. `old_root` is where the root of before hangs now."""
+    """All of it, and what could not be read. `old_root` is where the root of before hangs now, and
+    `claimed` are the ids of the layers that other kinds have already seen in it."""
 
     blocks: tuple[Block, ...]
     mounts: tuple[mountinfo.Entry, ...]
     swaps: tuple[SwapArea, ...]
     problems: tuple[str, ...]
     old_root: str = ""
+    claimed: frozenset[str] = frozenset()
 
     def name_of(self, path: str) -> str:
         """Return a path as it was called before the pivot."""

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
 KIND = "disk"
 ANSWER_SECONDS = 0.5
-OTHER_KINDS = frozenset(("dm", "md", "partition", "loop"))
 
 
 def scan(kernel: Kernel, world: World) -> list[Layer]:
-    """Every device with a size that is not of another kind."""
+    """Every device with a size in which no other kind has seen its own."""
     return [
         Layer(
             id=block_id(block.device),
@@ -31,7 +30,7 @@ def scan(kernel: Kernel, world: World) -> list[Layer]:
             closes=False,
         )
         for block in world.blocks
-        if block.sectors and not block.entries & OTHER_KINDS
+        if block.sectors and block_id(block.device) not in world.claimed
     ]
 
 
