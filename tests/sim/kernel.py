@@ -2,50 +2,35 @@
 
 A fault is keyed by the operation and its object (``("umount", "/oldroot")``) or by the operation
 alone, and is an exception to raise, seconds that it takes, or `HANG`. Time passes only in waiting
-and in calls.
+and in calls. What is special to a kind of layer is in `tests.sim.kinds`.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-import stat as modes
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from finalstage.kernel import Call, DmStatus, Stat, Target
-from tests.sim.machine import Device, Machine, Mount
+from finalstage.kernel import Call, DmStatus, Stat
+from tests.sim.faults import HANG, BlockedError, HangError, error
+from tests.sim.kinds import KINDS, owner
+from tests.sim.kinds.mount import Mount
+from tests.sim.machine import Device, Machine
+from tests.sim.processes import Processes
 from tests.sim.secrets import Secrets
 
+__all__ = ["HANG", "BlockedError", "HangError", "SimKernel"]
 
-class Hang:
-    """The fault that a call never comes back."""
-
-    def __repr__(self) -> str:
-        return "HANG"  # the same in every process that collects tests
-
-
-HANG = Hang()
 FOREVER = float("inf")
 PID = 50
+BLOCK_NAMES = ("/sys/class/block", "/sys/block")
+BLOCK_NUMBERS = "/sys/dev/block"
 
 
-class HangError(BaseException):
-    """The call never comes back."""
-
-
-class BlockedError(HangError):
-    """The call does not come back until the device that it waits for lets go."""
-
-
-def error(code: int, name: str) -> OSError:
-    """Return the kernel's error."""
-    return OSError(code, os.strerror(code), name)
-
-
-class SimKernel(Secrets):
+class SimKernel(Secrets, Processes):
     """A `Kernel` on a simulated machine. `said` is the console, `down` how the machine
-    ended and `down_at` when."""
+    ended and `down_at` when. `lost` are the mounts whose data found only errors, `violations`
+    what was closed while something stood on it."""
 
     pid = PID
 
@@ -57,6 +42,7 @@ class SimKernel(Secrets):
         self.told: list[str] = []
         self.done: list[tuple[str, str]] = []
         self.lost: list[str] = []
+        self.violations: list[str] = []
         self.down = ""
         self.down_at = FOREVER
         self.argument = ""
@@ -104,7 +90,7 @@ class SimKernel(Secrets):
         self._finish[call] = self._clock + self._cost
         self._cost = 0.0  # what follows outside of a call costs nothing yet
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """Have what is blocked try again: something was taken away."""
         cost, blocked, self._blocked = self._cost, self._blocked, {}
         for call, function in blocked.items():
@@ -130,163 +116,116 @@ class SimKernel(Secrets):
             return self.machine.efi[path]
         return self._text(path).encode("utf-8", "surrogateescape")
 
-    def write(self, path: str, data: bytes) -> None:
-        self._enter("write", path)
-        machine, parts = self.machine, path.split("/")
-        if path.startswith("/sys/dev/block/") and parts[-1] == "delete":
-            self._take_away(self._device(parts[4]))
-        if path.startswith("/sys/dev/block/") and parts[-1] == "reset_controller":
-            self._device(parts[4]).gone = True  # its driver finds it dead
-            self._take_away(self._device(parts[4]))
-        if path.startswith("/sys/dev/block/") and parts[-1] == "state" and data == b"faulty":
-            self._member(parts, path)
-        if path in machine.immutable:
-            raise error(errno.EPERM, path)
-        if path in machine.settings:
-            machine.settings[path] = data.decode()
-        if parts[-1] == "oom_score_adj" and int(parts[2]) in machine.processes:
-            machine.processes[int(parts[2])].oom_score_adj = int(data)
-        if path in machine.efi:
-            machine.efi[path] = data
-        if path == "/proc/sysrq-trigger":
-            self._go_down({b"o": "poweroff", b"b": "reboot"}[data])
-
     def _text(self, path: str) -> str:
+        device, name = self._block(path)
+        if device:
+            return device.read(self, name) + "\n"
+        kind = owner(path)
+        if kind:
+            return kind.read(self, path) + "\n"
         machine = self.machine
-        parts = path.split("/")
-        if path == "/proc/self/mountinfo":
-            return "".join(_mountinfo(mount) for mount in machine.mounts)
-        if path == "/proc/swaps":
-            rows = (f"{swap.path} partition 100 0 -2\n" for swap in machine.swaps)
-            return "Filename Type Size Used Priority\n" + "".join(rows)
+        if path in machine.settings:
+            return machine.settings[path] + "\n"
         if path == "/proc/cmdline":
             return machine.command_line + "\n"
         if path == "/proc/meminfo":
             return "Dirty: 2048 kB\nWriteback: 0 kB\n"
-        if path.startswith("/sys/dev/block/"):
-            found = self._member(parts, path)
-            busy = found.busy and not any(other.dead for other in machine.devices.values())
-            done = int(self._clock * 1000) if busy else 1
-            return {
-                "stat": f"1 0 8 0 {done} 0 8 0 0 0 0 0 0 0 0 1 0\n",
-                "inflight": f"0 {int(found.dead or busy)}\n",
-                "dev": found.device + "\n",
-                "state": "faulty\n" if found.failing else "in_sync\n",
-            }[parts[-1]]
-        if path in machine.settings:
-            return machine.settings[path] + "\n"
-        keys = self.key_text(path)
-        if keys is not None:
-            return keys
         if path == "/sys/kernel/kexec_loaded":
             return f"{int(machine.kexec_loaded)}\n"
         if path == "/oldroot/run/systemd/reboot-param" and machine.reboot_parameter:
             return machine.reboot_parameter + "\n"
-        if path.startswith("/proc/") and parts[2].isdigit():
-            return self._process_text(int(parts[2]), parts[3])
-        if path.startswith("/sys/class/block/"):
-            return self._block_text(self._device_named(parts[4], path), "/".join(parts[5:]), path)
-        raise error(errno.ENOENT, path)
-
-    def _process_text(self, pid: int, name: str) -> str:
-        process = self.machine.processes.get(pid)
-        if process is None:
-            raise error(errno.ESRCH, str(pid))
-        flags = 0x00200000 if process.kernel_thread else 0
-        texts = {
-            "stat": f"{pid} ({process.name}) {process.state} {process.parent} 0 0 0 0 {flags} 0\n",
-            "cmdline": process.argv0 + "\0",
-            "mountinfo": self._text("/proc/self/mountinfo"),
-            "maps": "",
-            "oom_score_adj": f"{process.oom_score_adj}\n",
-        }
-        return texts[name]
-
-    def _member(self, parts: list[str], path: str) -> Device:
-        """Return the device that a path below /sys/dev/block is about, or a member of its."""
-        if parts[5] == "slaves":
-            return self._device_named(parts[6], path)
-        if parts[5] == "md":
-            return self._device_named(parts[6].removeprefix("dev-"), path)
-        found = self._device(parts[4])
-        if found.gone:
+        found = self.key_text(path)
+        if found is None:
+            found = self.process_text(path)
+        if found is None:
             raise error(errno.ENOENT, path)
         return found
 
-    def _device_named(self, name: str, path: str) -> Device:
-        for device in self.machine.devices.values():
-            if device.name == name and not device.gone:
-                return device
-        raise error(errno.ENOENT, path)
-
-    @staticmethod
-    def _block_text(device: Device, name: str, path: str) -> str:
-        texts = {"dev": device.device, "size": str(device.sectors)}
-        if device.kind == "loop":
-            texts["loop/backing_file"] = device.backing
-        if device.kind == "md":
-            texts |= {"md/array_state": "active", "md/level": device.level}
-        if name not in texts:
+    def write(self, path: str, data: bytes) -> None:
+        self._enter("write", path)
+        machine = self.machine
+        device, name = self._block(path)
+        if device:
+            device.write(self, name, data)
+            return
+        kind = owner(path)
+        if kind:
+            kind.write(self, path, data)
+            return
+        if path in machine.immutable:
+            raise error(errno.EPERM, path)
+        if path in machine.settings:
+            machine.settings[path] = data.decode()
+        elif path in machine.efi:
+            machine.efi[path] = data
+        elif path == "/proc/sysrq-trigger":
+            self._go_down({b"o": "poweroff", b"b": "reboot"}[data])
+        elif not self.write_process(path, data):
             raise error(errno.ENOENT, path)
-        return texts[name] + "\n"
 
     def listdir(self, path: str) -> list[str]:
         self._enter("listdir", path, 0.0)
         machine = self.machine
-        parts = path.split("/")
-        if path == "/proc":
-            return ["self", *map(str, machine.processes)]
-        if path == "/sys/class/block":
+        if path in BLOCK_NAMES:
             return [device.name for device in machine.devices.values() if not device.gone]
-        if path.startswith("/sys/class/block/"):
-            device = self._device_named(parts[4], path)
-            if parts[5:] == ["slaves"]:
-                return [machine.devices[lower].name for lower in device.below]
-            return ["dev", "size", "slaves", *([] if device.kind == "disk" else [device.kind])]
-        if path.startswith("/sys/dev/block/") and parts[5:] in ([], ["device"]):
-            found = self._device(parts[4])
-            if found.gone:
-                raise error(errno.ENOENT, path)
-            if not parts[5:]:
-                return ["dev", "stat", *(["device"] if found.kind == "disk" else [])]
-            name = found.name
-            entries = {"sd": ["state", "delete"], "nv": ["reset_controller"]}
-            return entries.get(name[:2], ["model"])
-        if path.startswith("/sys/dev/block/") and parts[5:] == ["slaves"]:
-            return [machine.devices[lower].name for lower in self._device(parts[4]).below]
+        device, name = self._block(path)
+        if device:
+            return device.listdir(self, name)
+        kind = owner(path)
+        if kind:
+            return kind.listdir(self, path)
         if path == "/sys/firmware/efi/efivars" and (machine.efi or machine.efi_mounted):
             return [name.split("/")[-1] for name in machine.efi] if machine.efi_mounted else []
         names = self.file_names(path)
-        if names is not None:
-            return names
-        if path.startswith("/proc/") and parts[3:] == ["fd"]:
-            return [str(n) for n, _ in enumerate(machine.processes[int(parts[2])].holds)]
-        raise error(errno.ENOENT, path)
+        if names is None:
+            names = self.process_names(path)
+        if names is None:
+            raise error(errno.ENOENT, path)
+        return names
 
     def readlink(self, path: str) -> str:
         self._enter("readlink", path, 0.0)
         if path.endswith("/ns/mnt"):
             return "mnt:[1]"
-        device = self._device_named(path.split("/")[-1], path)
-        disk = self.machine.devices[device.below[0]].name
-        return f"../../devices/virtual/block/{disk}/{device.name}"
+        device, name = self._block(path)
+        if device and not name:
+            return device.link(self.machine)
+        kind = owner(path)
+        if kind:
+            return kind.readlink(self, path)
+        raise error(errno.ENOENT, path)
 
     def stat(self, path: str) -> Stat:
         self._enter("stat", path)
-        parts = path.split("/")
-        if path.startswith("/proc/"):
-            process = self.machine.processes.get(int(parts[2]))
-            if process is None:
+        found = self.file_stat(path) or self.process_stat(path)
+        for kind in KINDS:
+            found = found or kind.stat(self, path)
+        if not found:
+            raise error(errno.ENOENT, path)
+        return found
+
+    def _block(self, path: str) -> tuple[Device | None, str]:
+        """Return the device to whose directory a path belongs, and the rest of the path."""
+        if not path.startswith("/sys/"):
+            return None, ""
+        for place in BLOCK_NAMES:
+            if path.startswith(place + "/"):
+                name, _, rest = path[len(place) + 1 :].partition("/")
+                return self.device_named(name), rest
+        if path.startswith(BLOCK_NUMBERS + "/"):
+            number, _, rest = path[len(BLOCK_NUMBERS) + 1 :].partition("/")
+            device = self.machine.devices.get(number)
+            if device is None or device.gone:
                 raise error(errno.ENOENT, path)
-            lies_on = process.holds[int(parts[4])] if parts[3:4] == ["fd"] else "0:30"
-            return Stat(modes.S_IFREG, lies_on, 1, "0:0", 0)
-        found = self.file_stat(path)
-        if found:
-            return found
-        for swap in self.machine.swaps:
-            if swap.path == path:
-                return Stat(modes.S_IFBLK, "0:6", 1, swap.device, 0)
-        raise error(errno.ENOENT, path)
+            return device, rest
+        return None, ""
+
+    def device_named(self, name: str) -> Device:
+        """Return a device by its kernel name."""
+        for device in self.machine.devices.values():
+            if device.name == name and not device.gone:
+                return device
+        raise error(errno.ENOENT, name)
 
     # Mounts and swap
 
@@ -297,189 +236,99 @@ class SimKernel(Secrets):
         return found[-1]
 
     def umount(self, target: str, detach: bool = False, force: bool = False) -> None:
-        mount = self._mount_at(target)
         if not force:
             self._enter("umount", target)
-        if self.machine.mount_is_busy(mount) and not detach:
-            raise error(errno.EBUSY, target)
-        self._write_back(mount)
-        gone = {mount.id}
-        for other in self.machine.mounts:
-            if other.parent in gone:
-                gone.add(other.id)
-        self.machine.mounts = [other for other in self.machine.mounts if other.id not in gone]
-
-    def _write_back(self, mount: Mount) -> None:
-        """Write what is dirty in a file system to its device, where it ends up dirty too."""
-        if mount.device in self.machine.devices and mount.dirty and not mount.readonly:
-            if self.machine.blocked(mount.device):
-                raise BlockedError
-            if self.machine.fails(mount.device):
-                self.lost.append(mount.target)
-            self.machine.devices[mount.device].dirty = True
-        for other in self.machine.mounts:
-            if other.device == mount.device:
-                other.dirty = False
+        self._mount_at(target).umount(self, detach)
 
     def remount(self, target: str, options: str, readonly: bool = False, data: str = "") -> None:
         self._enter("remount", target)
-        mount = self._mount_at(target)
-        mount.options = data or mount.options
-        if readonly and not mount.readonly:
-            if mount.written:
-                raise error(errno.EBUSY, target)
-            self._write_back(mount)
-            mount.readonly = True
+        self._mount_at(target).remount(self, readonly, data)
 
     def freeze(self, target: str) -> None:
         self._enter("freeze", target)
-        self._write_back(self._mount_at(target))
-        self.machine.frozen.add(self._mount_at(target).device)
+        self._mount_at(target).freeze(self)
 
     def thaw(self, target: str) -> None:
         self._enter("thaw", target)
-        device = self._mount_at(target).device
-        if device not in self.machine.frozen:
-            raise error(errno.EINVAL, target)
-        self.machine.frozen.remove(device)
+        self._mount_at(target).thaw(self)
 
     def syncfs(self, target: str) -> None:
         self._enter("syncfs", target)
-        self._write_back(self._mount_at(target))
+        self._mount_at(target).write_back(self)
 
     def swapoff(self, path: str) -> None:
         self._enter("swapoff", path)
-        self.machine.swaps = [swap for swap in self.machine.swaps if swap.path != path]
+        for swap in self.machine.swaps:
+            if swap.path == path:
+                swap.swapoff(self)
+                return
+        raise error(errno.EINVAL, path)
 
     def sync(self) -> None:
         self._enter("sync", "")
         for mount in self.machine.mounts:
-            self._write_back(mount)
+            mount.write_back(self)
 
-    # Block devices
+    # Block devices: what is done to one is the method of the same name of its kind.
 
-    def _device(self, device: str) -> Device:
-        if device not in self.machine.devices:
+    def _ask(self, operation: str, device: str, *arguments: object, cost: float = 0.001) -> Any:
+        self._enter(operation, device, cost)
+        found = self.machine.devices.get(device)
+        if found is None:
             raise error(errno.ENXIO, device)
-        return self.machine.devices[device]
+        method = getattr(found, operation, None)
+        if method is None:
+            raise error(errno.ENOTTY, device)
+        return method(self, *arguments)
+
+    def close(self, device: Device) -> None:
+        """Close a device for one of its methods: EBUSY while anything holds it."""
+        if self.machine.holders(device.key):
+            raise error(errno.EBUSY, device.key)
+        self.machine.remove(device)
 
     def flush(self, device: str) -> None:
-        self._enter("flush", device)
-        found = self._device(device)
-        if (found.kind == "dm" and not found.targets) or self.machine.blocked(device):
-            raise BlockedError
-        if self.machine.fails(device):
-            raise error(errno.EIO, device)
-        found.dirty = False
-        for lower in found.below:
-            self.machine.devices[lower].dirty = True
-
-    def _remove(self, device: str) -> None:
-        if any(self.machine.holders(device)):
-            raise error(errno.EBUSY, device)
-        gone = self.machine.devices.pop(device)
-        for other in list(self.machine.devices.values()):
-            if gone.device in other.below and other.kind == "partition":
-                del self.machine.devices[other.device]  # they go with their disk
+        self._ask("flush", device)
 
     def stop_array(self, device: str) -> None:
-        self._enter("stop_array", device)
-        self._device(device)
-        self._remove(device)
+        self._ask("stop_array", device)
 
     def detach_loop(self, device: str) -> None:
-        self._enter("detach_loop", device)
-        if not any(self.machine.holders(self._device(device).device)):
-            self._remove(device)
-
-    # Device mapper
-
-    def dm_status(self, device: str) -> DmStatus:
-        self._enter("dm_status", device, 0.0)
-        found = self._device(device)
-        return DmStatus(
-            name=found.title or found.name,
-            uuid="",
-            open_count=len(list(self.machine.holders(device))),
-            suspended=found.suspended,
-            readonly=False,
-            inactive_table=found.inactive_table,
-            targets=found.targets,
-        )
-
-    def dm_remove(self, device: str) -> None:
-        self._enter("dm_remove", device)
-        self._device(device)
-        self._remove(device)
-
-    def dm_clear(self, device: str) -> None:
-        self._enter("dm_clear", device)
-        self._device(device).inactive_table = False
-
-    def dm_suspend(self, device: str, lockfs: bool, flush: bool) -> None:
-        self._enter("dm_suspend", device)
-        if self.machine.blocked(device):
-            raise BlockedError
-        if lockfs:
-            for mount in self.machine.mounts:
-                if mount.device == device:
-                    self._write_back(mount)
-        self._device(device).suspended = True
-
-    def dm_load_error(self, device: str, sectors: int) -> None:
-        self._enter("dm_load_error", device)
-        self._device(device).error_loaded = True
-
-    def dm_resume(self, device: str) -> None:
-        self._enter("dm_resume", device)
-        found = self._device(device)
-        if found.error_loaded:
-            found.targets = (Target(0, found.sectors, "error"),)
-            found.below, found.keyed, found.error_loaded = (), False, False
-        found.suspended = False
-        self._let_go()
+        self._ask("detach_loop", device)
 
     def clear_nbd(self, device: str) -> None:
-        self._enter("clear_nbd", device)
-        self._take_away(self._device(device))
+        self._ask("clear_nbd", device)
 
     def reset_scsi(self, device: str, offline: bool = False) -> None:
-        self._enter("reset_scsi", device)
-        found = self._device(device)
-        if offline:
-            self._take_away(found)
-        elif found.revives:
-            found.dead = False
-            self._let_go()
+        self._ask("reset_scsi", device, offline)
 
     def pci_hide(self, config: str) -> None:
         self._enter("pci_hide", config)
 
-    def _take_away(self, device: Device) -> None:
-        device.dead, device.failing = False, True
-        self._let_go()
+    def dm_status(self, device: str) -> DmStatus:
+        status = self._ask("dm_status", device, cost=0.0)
+        assert isinstance(status, DmStatus)
+        return status
+
+    def dm_remove(self, device: str) -> None:
+        self._ask("dm_remove", device)
+
+    def dm_clear(self, device: str) -> None:
+        self._ask("dm_clear", device)
+
+    def dm_suspend(self, device: str, lockfs: bool, flush: bool) -> None:
+        self._ask("dm_suspend", device, lockfs, flush)
+
+    def dm_load_error(self, device: str, sectors: int) -> None:
+        self._ask("dm_load_error", device, sectors)
+
+    def dm_resume(self, device: str) -> None:
+        self._ask("dm_resume", device)
 
     def dm_message(self, device: str, sector: int, message: str) -> None:
-        self._enter("dm_message", device)
-        found = self._device(device)
-        crypt = [target for target in found.targets if target.type == "crypt"]
-        if message != "key wipe" or not any(target.start == sector for target in crypt):
-            raise error(errno.EINVAL, device)
-        if not found.suspended:
-            raise error(errno.EINVAL, device)
-        found.keyed = False
+        self._ask("dm_message", device, sector, message)
 
-    # Processes, messages, the end
-
-    def kill(self, pid: int, signal: int) -> None:
-        self._enter("kill", str(pid), 0.0)
-        if pid == -1:
-            return
-        process = self.machine.processes.get(pid)
-        if process is None:
-            raise error(errno.ESRCH, str(pid))
-        if (signal == 9 and not process.immortal) or (signal == 15 and not process.ignores_term):
-            del self.machine.processes[pid]
+    # Messages, the end
 
     def console(self, data: bytes) -> None:
         if not self.down:
@@ -506,13 +355,3 @@ class SimKernel(Secrets):
     def _go_down(self, how: str) -> None:
         if not self.down:
             self.down, self.down_at = how, self._clock + self._cost
-
-
-def _mountinfo(mount: Mount) -> str:
-    access = "ro" if mount.readonly else "rw"
-    options = f"{access},{mount.options}" if mount.options else access
-    target = mount.target.replace("\\", "\\134").replace(" ", "\\040").replace("\n", "\\012")
-    return (
-        f"{mount.id} {mount.parent} {mount.device} / {target} {access} - "
-        f"{mount.fstype} none {options}\n"
-    )

@@ -1,70 +1,153 @@
-"""A simulated machine: block devices, mounts, swap areas and processes, and who holds whom."""
+"""A simulated machine: block devices, mounts, swap areas and processes, and who holds whom.
+
+What is special to a kind stands in its module in `tests.sim.kinds`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from finalstage.kernel import Target
+from tests.sim.faults import BlockedError, error
+
+if TYPE_CHECKING:
+    from tests.sim.kernel import SimKernel
+    from tests.sim.kinds.mount import Mount
+    from tests.sim.kinds.swap import Swap
+
+
+class Thing:
+    """Whatever holds something, or is held: a device, a mount, a swap area, or something else.
+
+    It goes by its `key`: ``major:minor``, ``mount:ID``, ``swap:PATH``. Who holds what is
+    `transparent`, as a partition is, holds what this lies on.
+    """
+
+    transparent: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        """What it goes by."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """How people call it."""
+        return self.key
+
+    def holds(self, machine: Machine) -> Iterable[str]:
+        """Yield the keys of what cannot be closed while this is there."""
+        raise NotImplementedError
 
 
 @dataclass
-class Device:
-    """A block device. `kind` is ``disk``, ``partition``, ``dm``, ``md`` or ``loop``.
+class Device(Thing):
+    """A block device on others. `dirty` means that it has something that these do not have yet.
 
-    A loop device has `backing`, a file on the file system of the device `lies_on`.
-
-    A dead one answers nothing, unless it `revives` when it is reset; a failing one answers only
-    with errors. A `busy` one has something in flight and goes on answering, whenever no other one
-    is dead. One that has `gone` its driver has removed: only what stands on it still knows it, by
-    a link to nowhere.
+    A dead one answers nothing; a failing one answers only with errors. A `busy` one has something
+    in flight and goes on answering, whenever no other one is dead. One that has `gone` its driver
+    has removed: only what stands on it still knows it, by a link to nowhere.
     """
 
     name: str
     device: str
-    kind: str
     below: tuple[str, ...] = ()
     sectors: int = 2048
-    title: str = ""
-    level: str = "raid1"
-    targets: tuple[Target, ...] = ()
-    suspended: bool = False
-    inactive_table: bool = False
-    keyed: bool = False
     dirty: bool = True
     failing: bool = False
     dead: bool = False
     busy: bool = False
     gone: bool = False
-    revives: bool = False
-    error_loaded: bool = False
-    backing: str = ""
-    lies_on: str = ""
+
+    kind: ClassVar[str] = ""
+
+    @property
+    def key(self) -> str:
+        return self.device
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def holds(self, machine: Machine) -> Iterable[str]:
+        return self.below
+
+    # What becomes of I/O to it.
+
+    def rests_on(self, machine: Machine) -> Iterable[str]:
+        """Return the devices to which its I/O goes on."""
+        return self.below
+
+    def waits(self) -> bool:
+        """Whether I/O to it never ends, whatever it lies on."""
+        return self.dead
+
+    def breaks(self, below: list[bool]) -> bool:
+        """Whether I/O to it ends in an error, given for what it rests on whether that does."""
+        return self.failing or any(below)
+
+    def has_key(self) -> bool:
+        """Whether it has a key in memory."""
+        return False
+
+    # What /sys shows in its directory.
+
+    def read(self, kernel: SimKernel, name: str) -> str:
+        """Return a file, without its last newline."""
+        busy = self.busy and not any(d.dead for d in kernel.machine.devices.values())
+        if name == "dev":
+            return self.device
+        if name == "size":
+            return str(self.sectors)
+        if name == "stat":
+            done = int(kernel.now() * 1000) if busy else 1
+            return f"1 0 8 0 {done} 0 8 0 0 0 0 0 0 0 0 1 0"
+        if name == "inflight":
+            return f"0 {int(self.dead or busy)}"
+        if name.startswith("slaves/"):
+            slave, _, rest = name.removeprefix("slaves/").partition("/")
+            return kernel.device_named(slave).read(kernel, rest)
+        raise error(errno.ENOENT, f"{self.name}/{name}")
+
+    def write(self, kernel: SimKernel, name: str, data: bytes) -> None:
+        """Take what is written to a file."""
+        raise error(errno.ENOENT, f"{self.name}/{name}")
+
+    def listdir(self, kernel: SimKernel, name: str) -> list[str]:
+        """List its directory, or one in it."""
+        if name == "":
+            return ["dev", "size", "stat", "inflight", "slaves"]
+        if name == "slaves":
+            return [kernel.machine.devices[lower].name for lower in self.below]
+        raise error(errno.ENOENT, f"{self.name}/{name}")
+
+    def link(self, machine: Machine) -> str:
+        """Return where its entry in /sys/class/block leads to."""
+        return f"../../devices/virtual/block/{self.name}"
+
+    # What can be done to it. An operation that a kind does not have is ENOTTY.
+
+    def flush(self, kernel: SimKernel) -> None:
+        """Pass what is dirty in it to what it rests on, where it ends up dirty too."""
+        machine = kernel.machine
+        if machine.blocked(self.device):
+            raise BlockedError
+        if machine.fails(self.device):
+            raise error(errno.EIO, self.device)
+        self.dirty = False
+        for lower in self.rests_on(machine):
+            machine.devices[lower].dirty = True
+
+    def take_away(self, kernel: SimKernel) -> None:
+        """Have all I/O to it fail from now on, also what is in flight."""
+        self.dead, self.failing = False, True
+        kernel.let_go()
 
 
-@dataclass
-class Mount:
-    """A mount; `busy` means that something other than a process of the machine holds it, and
-    `written` that it has a file open for writing."""
-
-    id: int
-    parent: int
-    target: str
-    device: str
-    fstype: str = "ext4"
-    busy: bool = False
-    readonly: bool = False
-    written: bool = False
-    options: str = ""
-    dirty: bool = True
-
-
-@dataclass
-class Swap:
-    """A swap area on a block device."""
-
-    path: str
-    device: str
+AnyDevice = TypeVar("AnyDevice", bound=Device)
 
 
 @dataclass
@@ -85,17 +168,16 @@ class Process:
 
 @dataclass
 class Machine:
-    """All of it. Devices go by ``major:minor``."""
+    """All of it. Devices go by ``major:minor``; `others` are what is no device, mount or swap."""
 
     devices: dict[str, Device] = field(default_factory=dict)
     mounts: list[Mount] = field(default_factory=list)
     swaps: list[Swap] = field(default_factory=list)
+    others: list[Thing] = field(default_factory=list)
     processes: dict[int, Process] = field(default_factory=dict)
     kexec_loaded: bool = False
     command_line: str = "quiet"
     reboot_parameter: str = ""
-    # Devices whose file systems are frozen: they are held, mounted or not.
-    frozen: set[str] = field(default_factory=set)
     # Keys by user, as "type description", and those that something in the kernel holds.
     keyrings: dict[int, tuple[str, ...]] = field(default_factory=dict)
     pinned_keys: tuple[str, ...] = ()
@@ -105,7 +187,13 @@ class Machine:
     vault_keys: set[bytes] = field(default_factory=set)
     vaults_in_use: set[bytes] = field(default_factory=set)
     settings: dict[str, str] = field(
-        default_factory=lambda: {"/proc/sys/vm/panic_on_oom": "1", "/proc/sys/vm/drop_caches": "0"}
+        default_factory=lambda: {
+            "/proc/sys/vm/panic_on_oom": "1",
+            "/proc/sys/vm/drop_caches": "0",
+            "/proc/sys/kernel/printk_devkmsg": "ratelimit",
+            "/proc/sys/kernel/keys/gc_delay": "300",
+            "/sys/module/nvme_core/parameters/max_retries": "5",
+        }
     )
     kernel_log: bytes = b""
     scrub_seconds: float = 0.5
@@ -115,82 +203,64 @@ class Machine:
     efi_mounted: bool = False
     immutable: set[str] = field(default_factory=set)
 
+    def things(self) -> Iterator[Thing]:
+        """Yield all that can hold something."""
+        return chain(self.devices.values(), self.mounts, self.swaps, self.others)
+
+    def the(self, kind: type[AnyDevice], device: str) -> AnyDevice:
+        """Return a device that is of a kind."""
+        found = self.devices[device]
+        assert isinstance(found, kind)
+        return found
+
     def by_name(self, name: str) -> Device:
         """Return a device by its kernel name."""
         return next(device for device in self.devices.values() if device.name == name)
 
-    def holders(self, device: str) -> Iterator[str]:
-        """Yield what holds a block device open, or stands on it."""
-        yield from (mount.target for mount in self.mounts if mount.device == device)
-        yield from ("a frozen file system" for frozen in self.frozen if frozen == device)
-        yield from (swap.path for swap in self.swaps if swap.device == device)
-        for other in self.devices.values():
-            if device in other.below and other.kind in ("dm", "md"):
-                yield other.name
-            elif device in other.below and other.kind == "partition":
-                yield from self.holders(other.device)
+    def mount_of(self, path: str) -> Mount | None:
+        """Return the mount that a path lies on."""
+        found = None
+        deepest = -1
+        for mount in self.mounts:
+            target = mount.target.rstrip("/")
+            if len(target) >= deepest and (path == target or path.startswith(f"{target}/")):
+                found, deepest = mount, len(target)
+        return found
 
-    def mount_is_busy(self, mount: Mount) -> bool:
-        """Whether umount2 says EBUSY: a mount on it, an open file, or something else."""
-        return (
-            mount.busy
-            or any(other.parent == mount.id for other in self.mounts)
-            or any(mount.device in process.holds for process in self.processes.values())
-            or any(mount.device == device.lies_on for device in self.devices.values())
-        )
+    def holders(self, key: str) -> list[Thing]:
+        """Return what holds a thing: while it is there, closing that is EBUSY."""
+        found: list[Thing] = []
+        for thing in self.things():
+            if key in thing.holds(self):
+                found += self.holders(thing.key) if thing.transparent else [thing]
+        return found
 
-    def reaches(self, device: str) -> Iterator[Device]:
-        """Yield a device and all that it stands on."""
-        yield self.devices[device]
-        for lower in self.devices[device].below:
-            yield from self.reaches(lower)
+    def remove(self, device: Device) -> None:
+        """Take a device away, and with it what is nothing without it, its partitions."""
+        del self.devices[device.device]
+        for other in list(self.devices.values()):
+            if other.transparent and device.device in other.below:
+                self.remove(other)
+
+    def reaches(self, device: str) -> list[Device]:
+        """Return a device and all that its I/O passes. Circles are no harm."""
+        found: dict[str, Device] = {}
+        todo = [device]
+        while todo:
+            key = todo.pop()
+            if key in self.devices and key not in found:
+                found[key] = self.devices[key]
+                todo += self.devices[key].rests_on(self)
+        return list(found.values())
 
     def blocked(self, device: str) -> bool:
         """Whether I/O to a device never ends: it, or something below, is suspended or hangs."""
-        return any(lower.suspended or lower.dead for lower in self.reaches(device))
+        return any(lower.waits() for lower in self.reaches(device))
 
-    def fails(self, device: str) -> bool:
-        """Whether I/O to a device ends in an error: it, or all that it mirrors, fails."""
+    def fails(self, device: str, above: frozenset[str] = frozenset()) -> bool:
+        """Whether I/O to a device ends in an error."""
+        if device not in self.devices or device in above:
+            return False
         found = self.devices[device]
-        if found.failing or any(target.type == "error" for target in found.targets):
-            return True
-        below = [self.fails(lower) for lower in found.below]
-        return bool(below) and (all(below) if found.kind == "md" else any(below))
-
-
-def main_stack() -> Machine:
-    """ext4 on LVM on LUKS on RAID1 over two disks, as root; the tree's own mounts beside it."""
-    machine = Machine()
-    for device in (
-        Device("vda", "254:0", "disk"),
-        Device("vdb", "254:16", "disk"),
-        Device("md0", "9:0", "md", ("254:0", "254:16")),
-        Device(
-            "dm-0",
-            "253:0",
-            "dm",
-            ("9:0",),
-            title="cryptroot",
-            targets=(Target(0, 2048, "crypt"),),
-            keyed=True,
-        ),
-        Device(
-            "dm-1", "253:1", "dm", ("253:0",), title="vg-root", targets=(Target(0, 1024, "linear"),)
-        ),
-    ):
-        machine.devices[device.device] = device
-    machine.mounts = [
-        Mount(1, 0, "/", "0:30", "tmpfs"),
-        Mount(2, 1, "/proc", "0:31", "proc"),
-        Mount(3, 1, "/sys", "0:32", "sysfs"),
-        Mount(4, 1, "/dev", "0:6", "devtmpfs"),
-        Mount(10, 1, "/oldroot", "253:1"),
-        Mount(11, 10, "/oldroot/dev", "0:6", "devtmpfs"),
-        Mount(12, 10, "/oldroot/run", "0:33", "tmpfs"),
-    ]
-    machine.processes = {
-        1: Process(1, "finalstage", 0, "finalstage"),
-        2: Process(2, "kthreadd", 0, "", kernel_thread=True),
-        50: Process(50, "stage", 1, "/usr/lib/finalstage/stage"),
-    }
-    return machine
+        above |= {device}
+        return found.breaks([self.fails(lower, above) for lower in found.rests_on(self)])

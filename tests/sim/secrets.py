@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat as modes
 from collections.abc import Callable
 
 from finalstage.kernel import FileSystemKey, Stat
+from tests.sim.faults import error
 from tests.sim.machine import Machine
 
 MIB = 1 << 20
-
-
-def _error(code: int, name: str) -> OSError:
-    return OSError(code, os.strerror(code), name)
 
 
 class Secrets:
@@ -52,7 +48,7 @@ class Secrets:
         below = [name[len(path) + 1 :] for name in places if name.startswith(f"{path}/")]
         names = {name.split("/")[0] for name in below}
         if path in self.machine.files:
-            raise _error(errno.ENOTDIR, path)
+            raise error(errno.ENOTDIR, path)
         return sorted(names) or None
 
     def file_stat(self, path: str) -> Stat | None:
@@ -69,17 +65,17 @@ class Secrets:
     def encryption_key(self, directory: str) -> FileSystemKey:
         self._enter("encryption_key", directory, 0.0)
         if directory in self.machine.files:
-            raise _error(errno.ENOTDIR, directory)
+            raise error(errno.ENOTDIR, directory)
         if not self.machine.vaults:
-            raise _error(errno.EOPNOTSUPP, directory)
+            raise error(errno.EOPNOTSUPP, directory)
         if directory not in self.machine.vaults:
-            raise _error(errno.ENODATA, directory)
+            raise error(errno.ENODATA, directory)
         return FileSystemKey(2, self.machine.vaults[directory])
 
     def remove_encryption_key(self, directory: str, key: FileSystemKey) -> bool:
         self._enter("remove_encryption_key", key.title)
         if key.name not in self.machine.vault_keys:
-            raise _error(errno.ENOKEY, directory)
+            raise error(errno.ENOKEY, directory)
         self.machine.vault_keys.discard(key.name)
         return key.name in self.machine.vaults_in_use
 
@@ -100,7 +96,7 @@ class Secrets:
     def mount_api(self, fstype: str, target: str) -> None:
         self._enter("mount_api", target)
         if fstype == "efivarfs" and not self.machine.efi:
-            raise _error(errno.ENODEV, target)
+            raise error(errno.ENODEV, target)
         self.machine.efi_mounted = True
 
     def make_mutable(self, path: str) -> None:

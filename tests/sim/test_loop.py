@@ -5,19 +5,20 @@ from __future__ import annotations
 from finalstage.kernel import Target
 from finalstage.stage import run
 from tests.sim.kernel import SimKernel
-from tests.sim.machine import Device, Machine, Mount, main_stack
+from tests.sim.kinds.dm import Dm
+from tests.sim.kinds.loop import Loop
+from tests.sim.kinds.mount import Mount
+from tests.sim.machine import Machine
+from tests.sim.stacks import main_stack
 
 
 def machine_with_loop(backing: str = "/oldroot/inner.img") -> Machine:
     """The main stack, and in a file of its root ext4 on LUKS."""
     machine = main_stack()
-    machine.devices["7:0"] = Device(
-        "loop0", "7:0", "loop", backing=backing, lies_on="253:1", sectors=4096
-    )
-    machine.devices["253:7"] = Device(
+    machine.devices["7:0"] = Loop("loop0", "7:0", backing=backing, lies_on="253:1", sectors=4096)
+    machine.devices["253:7"] = Dm(
         "dm-7",
         "253:7",
-        "dm",
         ("7:0",),
         title="inner",
         targets=(Target(0, 64, "crypt"),),
@@ -55,7 +56,7 @@ def test_a_loop_device_below_what_was_sealed_goes_too() -> None:
     machine = machine_with_loop()
     machine.mounts[-1].busy = True
     kernel = shut_down(machine)
-    assert not machine.devices["253:7"].keyed
+    assert not machine.the(Dm, "253:7").keyed
     assert ("detach_loop", "7:0") in kernel.done
     assert "7:0" not in machine.devices
 

@@ -7,7 +7,10 @@ from finalstage.scan import scan
 from finalstage.seal import Sealed, seal
 from finalstage.stage import OLD_ROOT, OWN_MOUNTS
 from tests.sim.kernel import SimKernel
-from tests.sim.machine import Device, Machine, main_stack
+from tests.sim.kinds.disk import Disk
+from tests.sim.kinds.dm import Dm
+from tests.sim.machine import Machine
+from tests.sim.stacks import main_stack
 
 CRYPT = "253:0"
 
@@ -22,25 +25,19 @@ def on_what_hangs() -> Machine:
     """The main stack, and beside it authenticated encryption on a device that is suspended."""
     machine = main_stack()
     machine.devices |= {
-        "8:0": Device("sda", "8:0", "disk"),
-        "253:5": Device(
-            "dm-5", "253:5", "dm", ("8:0",), targets=(Target(0, 8, "linear"),), suspended=True
-        ),
-        "253:6": Device(
-            "dm-6", "253:6", "dm", ("253:5",), targets=(Target(0, 8, "integrity"),), keyed=True
-        ),
-        "253:7": Device(
-            "dm-7", "253:7", "dm", ("253:6",), targets=(Target(0, 8, "crypt"),), keyed=True
-        ),
+        "8:0": Disk("sda", "8:0"),
+        "253:5": Dm("dm-5", "253:5", ("8:0",), targets=(Target(0, 8, "linear"),), suspended=True),
+        "253:6": Dm("dm-6", "253:6", ("253:5",), targets=(Target(0, 8, "integrity"),), keyed=True),
+        "253:7": Dm("dm-7", "253:7", ("253:6",), targets=(Target(0, 8, "crypt"),), keyed=True),
     }
     return machine
 
 
 def test_what_is_suspended_is_wiped_though_the_time_is_over() -> None:
     machine = main_stack()
-    machine.devices[CRYPT].suspended = True
+    machine.the(Dm, CRYPT).suspended = True
     assert not any(each.error for each in sealed(SimKernel(machine), set(), 0))
-    assert not machine.devices[CRYPT].keyed
+    assert not machine.the(Dm, CRYPT).keyed
 
 
 def test_a_stack_that_hangs_is_waited_for_once() -> None:
@@ -49,4 +46,4 @@ def test_a_stack_that_hangs_is_waited_for_once() -> None:
     kernel = SimKernel(machine)
     hung = {"block:253:6", "block:253:7"}
     assert not any(each.error for each in sealed(kernel, hung, 5))
-    assert not any(device.keyed for device in machine.devices.values())
+    assert not any(device.has_key() for device in machine.devices.values())

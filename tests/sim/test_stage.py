@@ -11,7 +11,12 @@ import pytest
 from finalstage.kernel import Target
 from finalstage.stage import run
 from tests.sim.kernel import HANG, SimKernel
-from tests.sim.machine import Device, Machine, Mount, Process, Swap, main_stack
+from tests.sim.kinds.disk import Disk
+from tests.sim.kinds.dm import Dm
+from tests.sim.kinds.mount import Frozen, Mount
+from tests.sim.kinds.swap import Swap
+from tests.sim.machine import Machine, Process
+from tests.sim.stacks import main_stack
 
 CRYPT, ROOT, ARRAY = "253:0", "253:1", "9:0"
 
@@ -37,7 +42,7 @@ def devices(machine: Machine) -> set[str]:
 
 def keyless(machine: Machine) -> bool:
     """Whether the LUKS device is gone, or has lost its key."""
-    return CRYPT not in machine.devices or not machine.devices[CRYPT].keyed
+    return CRYPT not in machine.devices or not machine.the(Dm, CRYPT).keyed
 
 
 def test_main_stack_is_closed_from_the_top_down() -> None:
@@ -100,8 +105,8 @@ def test_nested_and_hidden_mounts() -> None:
 
 def test_swap_goes_before_its_volume() -> None:
     machine = main_stack()
-    machine.devices["253:2"] = Device(
-        "dm-2", "253:2", "dm", (CRYPT,), title="vg-swap", targets=(Target(0, 1024, "linear"),)
+    machine.devices["253:2"] = Dm(
+        "dm-2", "253:2", (CRYPT,), title="vg-swap", targets=(Target(0, 1024, "linear"),)
     )
     machine.swaps = [Swap("/oldroot/dev/dm-2", "253:2")]
     kernel = shut_down(machine)
@@ -134,7 +139,7 @@ def test_what_cannot_be_made_read_only_is_frozen() -> None:
 
 def test_what_was_frozen_before_goes_on_and_is_closed() -> None:
     machine = main_stack()
-    machine.frozen.add(ROOT)
+    machine.others.append(Frozen(ROOT))
     kernel = shut_down(machine)
     assert kernel.lost == []
     assert devices(machine) == {"vda", "vdb"}
@@ -173,8 +178,8 @@ def test_below_a_foreign_pid_1_a_sealed_device_stays_suspended() -> None:
     machine.mounts[4].busy = True
     kernel = SimKernel(machine)
     run(kernel, ["poweroff"], {"FINALSTAGE_PID1": "no"})
-    assert not machine.devices[CRYPT].keyed
-    assert machine.devices[CRYPT].suspended
+    assert not machine.the(Dm, CRYPT).keyed
+    assert machine.the(Dm, CRYPT).suspended
     assert "dm_load_error" not in [done[0] for done in kernel.done]
     assert kernel.down == "poweroff"
 
@@ -182,7 +187,7 @@ def test_below_a_foreign_pid_1_a_sealed_device_stays_suspended() -> None:
 def test_an_error_table_takes_the_key_where_no_message_reaches_it() -> None:
     machine = main_stack()
     machine.mounts[4].busy = True
-    machine.devices[CRYPT].targets = (Target(0, 2048, "integrity"),)
+    machine.the(Dm, CRYPT).targets = (Target(0, 2048, "integrity"),)
     kernel = shut_down(machine)
     assert keyless(machine)
     assert "keys left 0" in "".join(kernel.said)
@@ -191,8 +196,8 @@ def test_an_error_table_takes_the_key_where_no_message_reaches_it() -> None:
 def test_inactive_table_is_cleared_and_a_second_segment_wiped() -> None:
     machine = main_stack()
     machine.mounts[4].busy = True
-    machine.devices[CRYPT].inactive_table = True
-    machine.devices[CRYPT].targets = (Target(0, 1024, "crypt"), Target(1024, 1024, "crypt"))
+    machine.the(Dm, CRYPT).inactive_table = True
+    machine.the(Dm, CRYPT).targets = (Target(0, 1024, "crypt"), Target(1024, 1024, "crypt"))
     kernel = shut_down(machine)
     assert ("dm_clear", CRYPT) in kernel.done
     assert order(kernel, "dm_message") == [("dm_message", CRYPT)] * 2
@@ -203,7 +208,7 @@ def hung(name: str) -> Machine:
     machine = main_stack()
     machine.mounts[4].device = ROOT
     machine.devices = {
-        "8:0": Device(name, "8:0", "disk", dead=True),
+        "8:0": Disk(name, "8:0", dead=True),
         CRYPT: machine.devices[CRYPT],
         ROOT: machine.devices[ROOT],
     }
@@ -222,7 +227,7 @@ def test_a_disk_that_answers_nothing_is_taken_away_and_no_key_stays(name: str) -
 
 def test_a_disk_that_a_reset_revives_loses_nothing() -> None:
     machine = hung("sda")
-    machine.devices["8:0"].revives = True
+    machine.the(Disk, "8:0").revives = True
     kernel = shut_down(machine)
     assert kernel.lost == []
     assert devices(machine) == {"sda"}
@@ -241,8 +246,8 @@ def test_a_disk_that_nothing_takes_away_is_said_to_keep_the_key() -> None:
 def test_a_suspended_device_below_is_freed_first() -> None:
     machine = hung("vda")
     machine.devices["8:0"].dead = False
-    machine.devices["253:7"] = Device(
-        "dm-7", "253:7", "dm", ("8:0",), title="hang", targets=(Target(0, 2048, "linear"),),
+    machine.devices["253:7"] = Dm(
+        "dm-7", "253:7", ("8:0",), title="hang", targets=(Target(0, 2048, "linear"),),
         suspended=True,
     )  # fmt: skip
     machine.devices[CRYPT].below = ("253:7",)
@@ -331,7 +336,7 @@ def test_errors_panic_is_defused_before_anything_is_written() -> None:
 def test_suspended_device_is_not_flushed() -> None:
     machine = main_stack()
     machine.mounts = [mount for mount in machine.mounts if mount.device != ROOT]
-    machine.devices[ROOT].suspended = True
+    machine.the(Dm, ROOT).suspended = True
     kernel = shut_down(machine)
     assert ("flush", ROOT) not in kernel.done
     assert devices(machine) == {"vda", "vdb"}
@@ -339,7 +344,7 @@ def test_suspended_device_is_not_flushed() -> None:
 
 def test_device_without_table_is_not_flushed() -> None:
     machine = main_stack()
-    machine.devices["253:9"] = Device("dm-9", "253:9", "dm", sectors=0)
+    machine.devices["253:9"] = Dm("dm-9", "253:9", sectors=0)
     kernel = shut_down(machine)
     assert ("flush", "253:9") not in kernel.done
     assert devices(machine) == {"vda", "vdb"}
@@ -347,7 +352,7 @@ def test_device_without_table_is_not_flushed() -> None:
 
 def test_hanging_umount_does_not_stop_the_others() -> None:
     machine = main_stack()
-    machine.devices["254:32"] = Device("vdc", "254:32", "disk")
+    machine.devices["254:32"] = Disk("vdc", "254:32")
     machine.mounts.append(Mount(30, 1, "/oldroot-other", "254:32"))
     kernel = shut_down(machine, faults={("umount", "/oldroot-other"): HANG})
     assert devices(machine) == {"vda", "vdb", "vdc"}

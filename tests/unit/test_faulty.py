@@ -22,7 +22,8 @@ LOOKING = {
 
 
 def wrapped(fault: str, command_line: str = "", **environment: str) -> tuple[Kernel, SimKernel]:
-    kernel = SimKernel(Machine(command_line=command_line))
+    files = dict.fromkeys(("/proc/a", "/proc/b", "/proc/c"), "")
+    kernel = SimKernel(Machine(command_line=command_line, settings=files))
     variables = {"FINALSTAGE_TEST": "1", "FINALSTAGE_FAULT": fault, **environment}
     return faulty.wrap(kernel, variables), kernel
 

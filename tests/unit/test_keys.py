@@ -9,7 +9,7 @@ from finalstage.layers.mount import Mount
 from finalstage.lines import Line
 from finalstage.stack import Stack
 from tests.sim.kernel import HANG, SimKernel
-from tests.sim.machine import main_stack
+from tests.sim.stacks import main_stack
 
 NAME = bytes(range(16))
 

@@ -9,7 +9,13 @@ from finalstage.kernel import Target
 from finalstage.scan import scan
 from finalstage.stack import Layer, Stack
 from tests.sim.kernel import SimKernel
-from tests.sim.machine import Device, Machine, Mount, Swap, main_stack
+from tests.sim.kinds.disk import Disk
+from tests.sim.kinds.dm import Dm
+from tests.sim.kinds.mount import Mount
+from tests.sim.kinds.partition import Partition
+from tests.sim.kinds.swap import Swap
+from tests.sim.machine import Machine
+from tests.sim.stacks import main_stack
 
 OWN = frozenset(("/", "/proc", "/sys", "/dev"))
 
@@ -44,7 +50,7 @@ def test_main_stack() -> None:
 
 def test_partition_stands_on_its_disk() -> None:
     machine = main_stack()
-    machine.devices["254:1"] = Device("vda1", "254:1", "partition", ("254:0",))
+    machine.devices["254:1"] = Partition("vda1", "254:1", ("254:0",))
     machine.devices["9:0"].below = ("254:1", "254:16")
     assert below(look(machine), "partition vda1") == {"disk vda"}
     assert below(look(machine), "raid1 md0") == {"partition vda1", "disk vdb"}
@@ -68,9 +74,9 @@ def test_a_mount_that_covers_others_goes_first() -> None:
 
 def test_dm_without_a_table_and_with_several_targets() -> None:
     machine = main_stack()
-    machine.devices["253:5"] = Device("dm-5", "253:5", "dm", title="empty")
-    machine.devices["253:6"] = Device(
-        "dm-6", "253:6", "dm", title="mixed",
+    machine.devices["253:5"] = Dm("dm-5", "253:5", title="empty")
+    machine.devices["253:6"] = Dm(
+        "dm-6", "253:6", title="mixed",
         targets=(Target(0, 8, "linear"), Target(8, 8, "crypt"), Target(16, 8, "linear")),
     )  # fmt: skip
     stack = look(machine)
@@ -80,7 +86,7 @@ def test_dm_without_a_table_and_with_several_targets() -> None:
 
 def test_empty_drives_are_no_layers() -> None:
     machine = main_stack()
-    machine.devices["7:0"] = Device("loop0", "7:0", "disk", sectors=0)
+    machine.devices["7:0"] = Disk("loop0", "7:0", sectors=0)
     assert "disk loop0" not in [layer.title for layer in look(machine).layers]
 
 

@@ -1,0 +1,68 @@
+"""Draws machines of any shape: what there is, from the disks up, and its troubles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from tests.sim.kinds.disk import Disk
+from tests.sim.kinds.mount import Mount
+from tests.sim.machine import AnyDevice, Device, Machine
+
+OWN_MOUNTS = 4
+"""The tree's own, the first ones of each machine: nothing is drawn on /proc, /sys or /dev."""
+
+
+class Builder:
+    """Builds a machine. `draw` returns a number between 0 and its argument; `free` are the devices
+    on which nothing stands yet."""
+
+    def __init__(self, draw: Callable[[int], int], machine: Machine) -> None:
+        self.number = draw
+        self.machine = machine
+        self.free: list[str] = []
+        self._used: Counter[int] = Counter()
+
+    @property
+    def devices(self) -> dict[str, Device]:
+        """All block devices so far."""
+        return self.machine.devices
+
+    def of(self, kind: type[AnyDevice]) -> list[AnyDevice]:
+        """Return the devices of a kind."""
+        return [device for device in self.devices.values() if isinstance(device, kind)]
+
+    def next(self, major: int) -> int:
+        """Return a minor number that is not in use."""
+        self._used[major] += 1
+        return self._used[major]
+
+    def put(self, device: Device) -> None:
+        """Add a device."""
+        self.devices[device.device] = device
+        self.free.append(device.device)
+
+    def take(self, *kinds: str) -> str:
+        """Draw a device that nothing stands on, of these kinds or of any; if there is none, it is a
+        new disk, or "" where disks will not do."""
+        found = [key for key in self.free if not kinds or self.devices[key].kind in kinds]
+        if not found:
+            if kinds and "disk" not in kinds:
+                return ""
+            minor = self.next(8)
+            self.put(Disk(f"vd{minor}", f"8:{minor}"))
+            found = self.free[-1:]
+        key = found[self.number(len(found) - 1)]
+        self.free.remove(key)
+        return key
+
+    def mount(self, device: str, fstype: str = "ext4") -> Mount:
+        """Mount a device at a place that is drawn."""
+        mounts = self.machine.mounts
+        parent = mounts[self.number(len(mounts) - 1)]
+        parent = mounts[0] if parent in mounts[1:OWN_MOUNTS] else parent
+        id = 100 + len(mounts)
+        mounts.append(
+            Mount(id, parent.id, f"{parent.target.rstrip('/')}/m{id}", device, fstype=fstype)
+        )
+        return mounts[-1]

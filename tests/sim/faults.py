@@ -1,0 +1,28 @@
+"""What can go wrong in the simulated kernel, and how it says so."""
+
+from __future__ import annotations
+
+import os
+
+
+class Hang:
+    """The fault that a call never comes back."""
+
+    def __repr__(self) -> str:
+        return "HANG"  # the same in every process that collects tests
+
+
+HANG = Hang()
+
+
+class HangError(BaseException):
+    """The call never comes back."""
+
+
+class BlockedError(HangError):
+    """The call does not come back until the device that it waits for lets go."""
+
+
+def error(code: int, name: str) -> OSError:
+    """Return the kernel's error."""
+    return OSError(code, os.strerror(code), name)

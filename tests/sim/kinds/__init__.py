@@ -1,0 +1,39 @@
+"""The kinds that the simulated kernel knows, one module each: all that is special to them.
+
+A new kind is a new module here, named in `KINDS`. Its things are subclasses of
+`tests.sim.machine.Device`, of `tests.sim.kinds.mount.Mount`, or of `tests.sim.machine.Thing`, and
+say what they hold, what /sys shows of them, and what operations do to them: an operation of the
+kernel on a device is the method of its name. What else there is to say is in a `Kind`.
+"""
+
+from __future__ import annotations
+
+from tests.sim.kind import Kind
+from tests.sim.kinds.disk import DiskKind
+from tests.sim.kinds.dm import DmKind
+from tests.sim.kinds.loop import LoopKind
+from tests.sim.kinds.md import MdKind
+from tests.sim.kinds.mount import MountKind
+from tests.sim.kinds.partition import PartitionKind
+from tests.sim.kinds.swap import SwapKind
+
+KINDS: tuple[Kind, ...] = (
+    DiskKind(),
+    PartitionKind(),
+    DmKind(),
+    MdKind(),
+    LoopKind(),
+    MountKind(),
+    SwapKind(),
+)
+
+PLACES: dict[str, Kind] = {place: kind for kind in KINDS for place in kind.places}
+
+
+def owner(path: str) -> Kind | None:
+    """Return the kind to whose places a path belongs."""
+    while path:
+        if path in PLACES:
+            return PLACES[path]
+        path = path.rpartition("/")[0]
+    return None
