@@ -7,6 +7,7 @@ from errno import EIO
 
 from finalstage import (
     __version__,
+    drawing,
     fscrypt,
     handover,
     holders,
@@ -55,6 +56,9 @@ HOLDERS_SECONDS = 3.0
 RETURN_SECONDS = 1.0
 SYNC_SECONDS, SYNC_BESIDE_SECONDS = 10.0, 1.0
 """The latter where something hangs: then sync(2) only gets the others going, and never returns."""
+
+MOST_DRAWN = 40
+"""Lines of a drawing that a console gets to show."""
 
 DRAIN_SECONDS = 2.0
 PASS_BY_SECONDS = 0.2
@@ -357,6 +361,7 @@ class Stage:
             reason = describe(failure.error) if failure and failure.error else "held"
             by = ", ".join(held.get(layer.id, ())) or "nobody that can be seen"
             self.console.problem(f"remains {layer.title}: {reason}; held by {by}")
+        self.draw(remaining)
         for failure in self.failures.values():
             error = failure.error
             if isinstance(error, OSError) and error.errno == EIO:
@@ -388,6 +393,15 @@ class Stage:
             keys_left=keys,
             peak_kib=processes.peak_kib(self.kernel),
         )
+
+    def draw(self, remaining: list[Layer]) -> None:
+        """Show what remains as a tree, with what it stands on."""
+        part = drawing.below(self.stack, [layer.id for layer in remaining])
+        lines = drawing.draw(part).splitlines()
+        for line in lines[:MOST_DRAWN]:
+            self.console.problem(line, event="drawing")
+        if len(lines) > MOST_DRAWN:
+            self.console.problem(f"... and {len(lines) - MOST_DRAWN} lines more")
 
     def holders(self) -> dict[str, list[str]]:
         """Ask who holds what remains, in bounded time."""

@@ -401,6 +401,34 @@ def test_who_holds_what_remains_is_named() -> None:
     assert "remains ext4 /: busy; held by stuck[103] (open file)" in said
 
 
+def test_what_remains_is_drawn_with_what_it_stands_on() -> None:
+    machine = main_stack()
+    machine.mounts[4].busy = True
+    machine.the(Dm, CRYPT).targets = (Target(0, 2048, "linear"),)
+    machine.devices["254:32"] = Disk("vdc", "254:32")
+    said = [line.split("] ")[1] for line in shut_down(machine).said]
+    drawn = said[said.index("disk vda\n") :]
+    assert drawn[:5] == [
+        "disk vda\n",
+        "`-raid1 md0 (see disk vdb)\n",
+        "disk vdb\n",
+        "`-raid1 md0\n",
+        "  `-linear cryptroot\n",
+    ]
+    assert not any("vdc" in line or "/oldroot" in line for line in drawn)
+
+
+def test_what_remains_of_a_large_machine_does_not_fill_the_console() -> None:
+    machine = main_stack()
+    for number in range(300):
+        machine.mounts.append(
+            Mount(100 + number, 10, f"/oldroot/{number}", "253:1", busy=True, readonly=True)
+        )
+    said = "".join(shut_down(machine).said)
+    assert said.count("`-") + said.count("|-") < 40
+    assert "lines more" in said
+
+
 def test_records_are_json() -> None:
     kernel = shut_down(main_stack())
     records = [json.loads(record.partition("finalstage: ")[2]) for record in kernel.records]
