@@ -44,12 +44,16 @@ def parse(text: bytes) -> list[Entry]:
         front, dash, back = line.partition(" - ")
         fields = front.split(" ")
         last = back.split(" ")
-        if not dash or len(fields) < 6 or len(last) < 2 or not (fields[0] + fields[1]).isdigit():
+        if not dash or len(fields) < 6 or len(last) < 2:
+            continue
+        try:
+            id, parent = int(fields[0]), int(fields[1])
+        except ValueError:
             continue
         entries.append(
             Entry(
-                id=int(fields[0]),
-                parent=int(fields[1]),
+                id=id,
+                parent=parent,
                 device=fields[2],
                 root=unescape(fields[3]),
                 target=unescape(fields[4]),

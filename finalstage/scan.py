@@ -8,7 +8,10 @@ from finalstage.stack import Layer, Stack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from finalstage.kernel import Kernel
+    from finalstage.layers import Kind
 
 
 def scan(kernel: Kernel, own: frozenset[str] = frozenset(), old_root: str = "") -> Stack:
@@ -16,7 +19,9 @@ def scan(kernel: Kernel, own: frozenset[str] = frozenset(), old_root: str = "") 
 
     Paths below `old_root` are named as they were called before the pivot.
 
-    Never raises: a kind that cannot be read is missing, and the stack says so in `problems`.
+    Never raises. What cannot be read is named in the stack's `problems`: a device in which its
+    kind cannot look is a disk there, on what it stands on; a kind that cannot look at all is
+    missing.
     """
     seen = world.look(kernel)
     seen = seen.but(
@@ -25,11 +30,31 @@ def scan(kernel: Kernel, own: frozenset[str] = frozenset(), old_root: str = "") 
     layers: list[Layer] = []
     problems = list(seen.problems)
     for kind in KINDS:
-        try:
-            found = kind.scan(kernel, seen)
-        except Exception as error:
-            problems.append(f"cannot look for {kind.KIND}: {world.describe(error)}")
-            continue
+        found = _recognise(kernel, seen, kind, problems)
         layers.extend(found)
         seen = seen.but(claimed=seen.claimed.union(layer.id for layer in found))
+    problems += [layer.problem for layer in layers if layer.problem]
     return Stack(layers=tuple(layers), problems=tuple(problems))
+
+
+def _recognise(
+    kernel: Kernel, seen: world.World, kind: Kind, problems: list[str]
+) -> Sequence[Layer]:
+    """Return the layers of a kind. If it cannot look, find out in which devices, and do without."""
+    try:
+        return kind.scan(kernel, seen)
+    except Exception:
+        readable, reasons = [], []
+    for block in seen.blocks:
+        try:
+            kind.scan(kernel, seen.but(blocks=(block,)))
+            readable.append(block)
+        except Exception as error:
+            reasons.append(f"cannot look for {kind.KIND} in {block.name}: {world.describe(error)}")
+    try:
+        found = kind.scan(kernel, seen.but(blocks=tuple(readable)))
+    except Exception as error:
+        problems.append(f"cannot look for {kind.KIND}: {world.describe(error)}")
+        return ()
+    problems += reasons
+    return found

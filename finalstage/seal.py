@@ -176,7 +176,7 @@ class Sealing:
             ready, lambda layer: dm.wipe_keys(self.kernel, layer), ANSWER_SECONDS, until
         )
         for layer in ready:
-            if any(target.type == "integrity" for target in layer.targets):
+            if any(target.type in dm.WITHOUT_MESSAGE for target in layer.targets):
                 wiped[layer.id] = wiped[layer.id] or "there is no message for it"
         to_replace = [layer for layer in ready if self.let_errors_flow or wiped[layer.id]]
         replaced = self.each(

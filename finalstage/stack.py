@@ -19,7 +19,8 @@ class Layer(Value):
     `id` is unique in its stack and the same from scan to scan; `type` and `name` are what people
     call it (``ext4`` ``/home``, ``crypt`` ``cryptroot``). `closes` is false for what stays when
     all is done, a disk or a partition; such a layer is only flushed. `shown` is false for what
-    nobody wants to read about, the kernel's own file systems.
+    nobody wants to read about, the kernel's own file systems. `problem` says what could not be read
+    of it.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Layer(Value):
     device: str = ""
     closes: bool = True
     shown: bool = True
+    problem: str = ""
 
     @property
     def title(self) -> str:

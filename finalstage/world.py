@@ -11,7 +11,12 @@ from finalstage.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
     from finalstage.kernel import Kernel
+
+    T = TypeVar("T")
 
 BLOCKS = "/sys/class/block"
 
@@ -21,6 +26,9 @@ class Block(Value):
 
     `entries` are the names in its directory in /sys; they tell what it is (``dm``, ``md``,
     ``loop``, ``partition``). `parent` is the disk that a partition lies on.
+
+    Where something cannot be read, it has its name for a number, -1 sectors, or no entries: what
+    stands on it, and what it stands on, is then still known.
     """
 
     name: str
@@ -93,13 +101,7 @@ def _blocks(kernel: Kernel, problems: list[str]) -> list[Block]:
     except OSError as error:
         problems.append(f"cannot list the block devices: {describe(error)}")
         return []
-    found = []
-    for name in names:
-        try:
-            found.append(_block(kernel, name))
-        except (OSError, ValueError) as error:
-            # A device that goes while it is looked at is no problem, but then it is not listed.
-            problems.append(f"cannot read block device {name}: {describe(error)}")
+    found = [block for name in names if (block := _block(kernel, name, problems))]
     numbers = {block.name: block.device for block in found}
     return [
         block.but(
@@ -110,18 +112,41 @@ def _blocks(kernel: Kernel, problems: list[str]) -> list[Block]:
     ]
 
 
-def _block(kernel: Kernel, name: str) -> Block:
-    """Read one device. Slaves and parent are still kernel names."""
+def _block(kernel: Kernel, name: str, problems: list[str]) -> Block | None:
+    """Read one device. Slaves and parent are still kernel names.
+
+    One that goes while it is looked at is no problem, but then it is not listed.
+    """
     path = f"{BLOCKS}/{name}"
-    entries = frozenset(kernel.listdir(path))
-    return Block(
-        name=name,
-        device=text(kernel, f"{path}/dev"),
-        sectors=int(text(kernel, f"{path}/size")),
-        entries=entries,
-        slaves=tuple(kernel.listdir(f"{path}/slaves")) if "slaves" in entries else (),
-        parent=kernel.readlink(path).split("/")[-2] if "partition" in entries else "",
-    )
+    unread: list[Exception] = []
+
+    def ask(read: Callable[[], T], otherwise: T) -> T:
+        try:
+            return read()
+        except Exception as error:
+            unread.append(error)
+            return otherwise
+
+    nothing: frozenset[str] = frozenset()
+    entries = ask(lambda: frozenset(kernel.listdir(path)), nothing)
+    device = ask(lambda: _number(text(kernel, f"{path}/dev")), "")
+    sectors = ask(lambda: int(text(kernel, f"{path}/size")), -1)
+    slaves, parent = nothing, ""
+    if "slaves" in entries or not entries:
+        slaves = ask(lambda: frozenset(kernel.listdir(f"{path}/slaves")), nothing)
+    if "partition" in entries:
+        parent = ask(lambda: kernel.readlink(path).split("/")[-2], "")
+    if unread:
+        problems.append(f"cannot read block device {name}: {describe(unread[0])}")
+    if not entries and not device:
+        return None
+    return Block(name, device or name, sectors, entries, tuple(sorted(slaves)), parent)
+
+
+def _number(device: str) -> str:
+    """Return ``major:minor`` as it is. ValueError if it is something else."""
+    major, _, minor = device.partition(":")
+    return f"{int(major)}:{int(minor)}"
 
 
 def _mounts(kernel: Kernel, problems: list[str]) -> list[mountinfo.Entry]:
@@ -134,13 +159,15 @@ def _mounts(kernel: Kernel, problems: list[str]) -> list[mountinfo.Entry]:
 
 def _swaps(kernel: Kernel, problems: list[str]) -> list[SwapArea]:
     try:
-        lines = kernel.read("/proc/swaps").decode("utf-8", "surrogateescape").splitlines()
+        lines = text(kernel, "/proc/swaps").split("\n")
     except FileNotFoundError:
         return []  # a kernel without swap
     except OSError as error:
         problems.append(f"cannot read the swap areas: {describe(error)}")
         return []
-    rows = [line.split() for line in lines[1:]]
+    # Not whatever else Unicode takes for a space or a new line: a path may have that in it.
+    rows = [line.replace("\t", " ").split(" ") for line in lines[1:]]
+    rows = [[field for field in row if field] for row in rows]
     return [SwapArea(mountinfo.unescape(row[0]), row[1]) for row in rows if len(row) > 1]
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from errno import ENXIO
+
+from finalstage.kernel import DmStatus, Target
 from finalstage.stack import Layer
-from finalstage.world import block_id
+from finalstage.world import block_id, describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from finalstage.kernel import Kernel, Target
-    from finalstage.world import World
+    from finalstage.kernel import Kernel
+    from finalstage.world import Block, World
 
 KIND = "dm"
 
 
-KEYED_TARGETS = frozenset(("crypt", "integrity"))
+UNREAD = "unread"
+"""What stands for the targets of a device whose table could not be read."""
+
+WITHOUT_MESSAGE = frozenset(("integrity", UNREAD))
+"""Targets that may have a key, and no message that wipes it."""
+
+KEYED_TARGETS = WITHOUT_MESSAGE | {"crypt"}
 
 
 class Dm(Layer):
@@ -22,14 +31,19 @@ class Dm(Layer):
     uuid: str = ""
     targets: tuple[Target, ...] = ()
     suspended: bool = False
-    sectors: int = 0
     inactive_table: bool = False
+
+    @property
+    def sectors(self) -> int:
+        """The length of its live table."""
+        return max((target.start + target.length for target in self.targets), default=0)
 
     @property
     def has_key(self) -> bool:
         """Whether a key is in its live table, or may be in its inactive one.
 
-        An integrity target may have one, for a keyed checksum; its status does not say.
+        An integrity target may have one, for a keyed checksum; its status does not say. Nor is
+        anything known of one that could not be read.
         """
         return self.inactive_table or self.has_live_key
 
@@ -45,7 +59,13 @@ def scan(kernel: Kernel, world: World) -> list[Dm]:
     for block in world.blocks:
         if "dm" not in block.entries:
             continue
-        status = kernel.dm_status(block.device)
+        problem = ""
+        try:
+            status = kernel.dm_status(block.device)
+        except OSError as error:
+            if error.errno == ENXIO:
+                continue  # it has just gone
+            status, problem = _unread(block), f"cannot read {block.name}: {describe(error)}"
         kinds = sorted({target.type for target in status.targets})
         found.append(
             Dm(
@@ -55,14 +75,20 @@ def scan(kernel: Kernel, world: World) -> list[Dm]:
                 name=status.name or block.name,
                 below=tuple(block_id(slave) for slave in block.slaves),
                 device=block.device,
+                problem=problem,
                 uuid=status.uuid,
                 targets=status.targets,
                 suspended=status.suspended,
-                sectors=block.sectors,
                 inactive_table=status.inactive_table,
             )
         )
     return found
+
+
+def _unread(block: Block) -> DmStatus:
+    """Return what has to be taken for the status of a device that does not tell: it has a key."""
+    whole = Target(0, max(block.sectors, 0), UNREAD)
+    return DmStatus(block.name, "", 0, False, False, True, (whole,))
 
 
 def settle(kernel: Kernel, layer: Layer) -> None:

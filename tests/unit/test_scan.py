@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
 
 from finalstage.kernel import Target
+from finalstage.layers import dm, swap
 from finalstage.scan import scan
 from finalstage.stack import Layer, Stack
 from tests.sim.kernel import SimKernel
 from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.dm import Dm
+from tests.sim.kinds.md import Md
 from tests.sim.kinds.mount import Mount
 from tests.sim.kinds.partition import Partition
 from tests.sim.kinds.swap import Swap
@@ -20,7 +26,7 @@ from tests.sim.stacks import main_stack
 OWN = frozenset(("/", "/proc", "/sys", "/dev"))
 
 
-def look(machine: Machine, faults: dict[object, object] | None = None) -> Stack:
+def look(machine: Machine, faults: Mapping[Any, object] | None = None) -> Stack:
     """Scan a simulated machine as the stage does."""
     return scan(SimKernel(machine, faults), OWN, "/oldroot")
 
@@ -90,11 +96,35 @@ def test_empty_drives_are_no_layers() -> None:
     assert "disk loop0" not in [layer.title for layer in look(machine).layers]
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_is_there() -> None:
-    gone = OSError(errno.EIO, os.strerror(errno.EIO))
-    stack = look(main_stack(), {("read", "/sys/class/block/vdb/size"): gone})
-    assert stack.problems == ("cannot read block device vdb: I/O error",)
-    assert below(stack, "raid1 md0") == {"disk vda"}
+EIO = OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize("path", ["", "/dev", "/size", "/slaves"])
+def test_a_device_of_which_something_cannot_be_read_keeps_its_place(path: str) -> None:
+    """It is named, all others are there, and only what was asked in vain is missing."""
+    fault = ("read" if path in ("/dev", "/size") else "listdir", f"/sys/class/block/dm-0{path}")
+    stack = look(main_stack(), {fault: EIO})
+    assert stack.problems[0] == "cannot read block device dm-0: I/O error"
+    (device,) = [
+        layer for layer in stack.layers if "cryptroot" in layer.name or layer.name == "dm-0"
+    ]
+    assert below(stack, "linear vg-root") == {device.title}
+    assert below(stack, device.title) == (set() if path == "/slaves" else {"raid1 md0"})
+    assert titled(stack, "ext4 /")
+    assert titled(stack, "raid1 md0")
+
+
+def test_a_device_that_goes_meanwhile_is_not_listed() -> None:
+    machine = main_stack()
+    machine.devices["254:32"] = Disk("vdc", "254:32")
+    faults = {(call, f"/sys/class/block/vdc{path}"): EIO for call in ("listdir", "read")
+              for path in ("", "/dev", "/size")}  # fmt: skip
+    stack = look(machine, faults)
+    assert stack.problems == ("cannot read block device vdc: I/O error",)
+    assert [layer.title for layer in stack.layers if layer.kind == "disk"] == [
+        "disk vda",
+        "disk vdb",
+    ]
 
 
 def test_no_sys_and_no_proc() -> None:
@@ -105,7 +135,44 @@ def test_no_sys_and_no_proc() -> None:
     assert "cannot read the mounts: not there" in stack.problems
 
 
-def test_one_kind_that_fails_does_not_hide_the_others() -> None:
-    stack = look(main_stack(), {"dm_status": OSError(errno.EPERM, os.strerror(errno.EPERM))})
-    assert stack.problems == ("cannot look for dm: operation not permitted",)
+def test_a_dm_device_that_tells_nothing_may_have_a_key() -> None:
+    """It has to be closed, or else sealed, whatever it is."""
+    stack = look(main_stack(), {("dm_status", "253:0"): EIO})
+    assert stack.problems == ("cannot read dm-0: I/O error",)
+    unread = titled(stack, "unread dm-0")
+    assert isinstance(unread, dm.Dm)
+    assert unread.closes
+    assert unread.has_live_key
+    assert unread.has_key
+    assert unread.sectors == 2048
+    assert below(stack, "linear vg-root") == {"unread dm-0"}
+    assert below(stack, "unread dm-0") == {"raid1 md0"}
+
+
+def test_a_dm_device_that_has_just_gone_is_no_problem() -> None:
+    gone = OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+    stack = look(main_stack(), {("dm_status", "253:1"): gone})
+    assert stack.problems == ()
+    assert titled(stack, "crypt cryptroot")
+
+
+def test_one_device_that_its_kind_cannot_read_does_not_hide_the_others() -> None:
+    machine = main_stack()
+    machine.devices["9:1"] = Md("md1", "9:1", ("253:1",))
+    stack = look(machine, {("read", "/sys/class/block/md0/md/array_state"): EIO})
+    assert stack.problems == ("cannot look for md in md0: I/O error",)
+    assert below(stack, "crypt cryptroot") == {"disk md0"}
+    assert below(stack, "disk md0") == {"disk vda", "disk vdb"}
+    assert below(stack, "raid1 md1") == {"linear vg-root"}
+
+
+def test_a_kind_that_cannot_look_at_all_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault on purpose")
+
+    monkeypatch.setattr(swap, "scan", fail)
+    stack = look(main_stack())
+    assert stack.problems == ("cannot look for swap: RuntimeError: a fault on purpose",)
     assert titled(stack, "raid1 md0")
