@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finalstage import world
 from finalstage.layers import KINDS
-from finalstage.stack import Layer, Stack
+from finalstage.stack import Layer, Stack, lean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def scan(kernel: Kernel, own: frozenset[str] = frozenset(), old_root: str = "") 
         layers.extend(found)
         seen = seen.but(claimed=seen.claimed.union(layer.id for layer in found))
     problems += [layer.problem for layer in layers if layer.problem]
-    return Stack(layers=tuple(layers), problems=tuple(problems))
+    return Stack(layers=lean(layers), problems=tuple(problems))
 
 
 def _recognise(

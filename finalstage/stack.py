@@ -17,7 +17,8 @@ class Layer(Value):
     """One thing that can be closed: a mount, a swap area, a device-mapper device, an array.
 
     `id` is unique in its stack and the same from scan to scan; `type` and `name` are what people
-    call it (``ext4`` ``/home``, ``crypt`` ``cryptroot``). `closes` is false for what stays when
+    call it (``ext4`` ``/home``, ``crypt`` ``cryptroot``). `leans_on` is what had better be closed
+    after it, though the kernel would not refuse otherwise. `closes` is false for what stays when
     all is done, a disk or a partition; such a layer is only flushed. `shown` is false for what
     nobody wants to read about, the kernel's own file systems. `problem` says what could not be read
     of it.
@@ -28,6 +29,7 @@ class Layer(Value):
     type: str
     name: str
     below: tuple[str, ...] = ()
+    leans_on: tuple[str, ...] = ()
     device: str = ""
     closes: bool = True
     shown: bool = True
@@ -88,6 +90,32 @@ def depths(stack: Stack) -> dict[str, int]:
                 ready.append(lower)
     done = set(ready)
     return {id: depth for id, depth in found.items() if id in done}
+
+
+def lean(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Return layers with all that they lean on among what they stand on, but for what would close
+    a circle: then the one that stands on the other goes first."""
+    found = {layer.id: layer for layer in layers}
+    for layer in tuple(found.values()):
+        for id in layer.leans_on:
+            if id in found and not _reaches(found, id, layer.id):
+                upper = found[layer.id]
+                found[layer.id] = upper.but(below=(*upper.below, id))
+    return tuple(found.values())
+
+
+def _reaches(layers: dict[str, Layer], upper: str, lower: str) -> bool:
+    """Whether `upper` stands on `lower`, or is it."""
+    seen: set[str] = set()
+    todo = [upper]
+    while todo:
+        id = todo.pop()
+        if id == lower:
+            return True
+        if id in layers and id not in seen:
+            seen.add(id)
+            todo.extend(layers[id].below)
+    return False
 
 
 def covering(stack: Stack, ids: Iterable[str]) -> set[str]:

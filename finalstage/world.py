@@ -79,6 +79,11 @@ def mount_id(id: int) -> str:
     return f"mount:{id}"
 
 
+def swap_id(path: str) -> str:
+    """Return the id of the layer that is a swap area."""
+    return f"swap:{path}"
+
+
 def look(kernel: Kernel) -> World:
     """Read it. Never raises: what cannot be read is missing, and named in `problems`."""
     problems: list[str] = []

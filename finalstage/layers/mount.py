@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from errno import EBUSY
 
+from finalstage.layers.filesystems import Survey
 from finalstage.stack import Layer
 from finalstage.world import block_id, mount_id
 
@@ -53,43 +54,55 @@ class Mount(Layer):
 
 def scan(kernel: Kernel, world: World) -> list[Mount]:
     """Every line of mountinfo."""
+    survey = Survey(kernel, world)
     hidden_by = _hiding(world.mounts)
     devices = {block.device for block in world.blocks}
-    return [
-        Mount(
-            id=mount_id(entry.id),
-            kind=KIND,
-            type=entry.fstype,
-            name=world.name_of(entry.target),
-            below=(mount_id(entry.parent), *hidden_by.get(entry.id, ()))
-            + ((block_id(entry.device),) if entry.device in devices else ()),
-            device=entry.device,
-            shown=entry.fstype not in API_FILE_SYSTEMS,
-            target=entry.target,
-            options=entry.options,
-            super_options=entry.super_options,
-            writable="ro" not in entry.super_options.split(","),
+    found = []
+    for entry in world.mounts:
+        ground = survey.ground(entry)
+        found.append(
+            Mount(
+                id=mount_id(entry.id),
+                kind=KIND,
+                type=entry.fstype,
+                name=world.name_of(entry.target),
+                below=(mount_id(entry.parent), *hidden_by.get(entry.id, ()))
+                + ((block_id(entry.device),) if entry.device in devices else ())
+                + ground.below,
+                leans_on=ground.leans_on,
+                device=entry.device,
+                shown=entry.fstype not in API_FILE_SYSTEMS,
+                target=entry.target,
+                options=entry.options,
+                super_options=entry.super_options,
+                writable="ro" not in entry.super_options.split(","),
+            )
         )
-        for entry in world.mounts
-    ]
+    return found
 
 
 def _hiding(mounts: tuple[Entry, ...]) -> dict[int, list[str]]:
-    """Return, for a mount that covers an earlier one's place from above, the ids of those hidden.
+    """Return, for a mount that covers the places of others from above, the ids of those hidden.
 
-    A mount at /a hides an earlier one at /a/b of the same parent: umount2 cannot find /a/b until
-    /a is gone, though in the kernel's eyes neither stands on the other.
+    A mount at /a hides one at /a/b of the same parent, whichever came first, and all that is
+    mounted on that: umount2 cannot find them until /a is gone, though in the kernel's eyes none of
+    them stands on another.
     """
-    found: dict[int, list[str]] = {}
-    below_directory: dict[tuple[int, str], list[str]] = {}
+    children: dict[int, list[Entry]] = {}
+    below_directory: dict[tuple[int, str], list[Entry]] = {}
     for entry in mounts:
-        hidden = below_directory.get((entry.parent, entry.target))
-        if hidden:
-            found[entry.id] = list(hidden)
+        children.setdefault(entry.parent, []).append(entry)
         directory = entry.target
         while directory != "/":
             directory = directory.rpartition("/")[0] or "/"
-            below_directory.setdefault((entry.parent, directory), []).append(mount_id(entry.id))
+            below_directory.setdefault((entry.parent, directory), []).append(entry)
+    found: dict[int, list[str]] = {}
+    for entry in mounts:
+        hidden = list(below_directory.get((entry.parent, entry.target), ()))
+        for lower in hidden:  # grows while it is walked
+            hidden += children.get(lower.id, ())
+        if hidden:
+            found[entry.id] = [mount_id(lower.id) for lower in hidden]
     return found
 
 

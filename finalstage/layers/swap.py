@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finalstage.stack import Layer
-from finalstage.world import SwapArea, World, block_id, mount_id
+from finalstage.world import SwapArea, World, block_id, mount_id, swap_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def scan(kernel: Kernel, world: World) -> list[Swap]:
         below = (block_id(device),) if device else ()
         found.append(
             Swap(
-                id=f"swap:{area.path}",
+                id=swap_id(area.path),
                 kind=KIND,
                 type="swap",
                 name=world.name_of(area.path),
