@@ -6,7 +6,8 @@ from finalstage.value import Value
 
 
 class Entry(Value):
-    """One line: a mount of a file system at a place."""
+    """One line: a mount of a file system at a place. The first of all has the parent 0, though
+    the kernel lets it be its own: alloc_vfsmnt() in fs/namespace.c."""
 
     id: int
     parent: int
@@ -53,7 +54,7 @@ def parse(text: bytes) -> list[Entry]:
         entries.append(
             Entry(
                 id=id,
-                parent=parent,
+                parent=parent if parent != id else 0,
                 device=fields[2],
                 root=unescape(fields[3]),
                 target=unescape(fields[4]),

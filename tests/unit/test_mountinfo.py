@@ -33,3 +33,15 @@ def test_unescape_leaves_what_is_no_escape() -> None:
     assert unescape("a\\04") == "a\\04"
     assert unescape("a\\089") == "a\\089"
     assert unescape("\\134040") == "\\040"
+
+
+def test_the_first_mount_of_all_is_not_on_itself() -> None:
+    (entry,) = parse(b"1 1 0:2 / / rw - rootfs rootfs rw,size=219428k\n")
+    assert (entry.id, entry.parent, entry.fstype) == (1, 0, "rootfs")
+
+
+def test_numbers_that_are_none_are_left_out() -> None:
+    """Python takes what int() does not for a digit."""
+    assert (
+        parse("² 1 0:2 / /odd rw - tmpfs none rw\n1 x 0:2 / / rw - tmpfs none rw\n".encode()) == []
+    )
