@@ -7,7 +7,6 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from tests.vm.layers import ROOT
 from tests.vm.machine import End, Machine, State
 from tests.vm.ram import Copies, patterns, search
 from tests.vm.stacks import Stack
+from tests.vm.standing import Tray, saved, standing
 from tests.vm.tools import tool
 from tests.vm.turns import Turn
 
@@ -193,8 +193,7 @@ def perform(row: Row, on_console: Callable[[bytes], None] | None = None) -> Outc
 
 async def _in_turn(row: Row, folder: Path, on_console: Callable[[bytes], None] | None) -> Outcome:
     async with Turn() as turn:
-        saved = row.stack.hardware.can_be_saved
-        state = await asyncio.to_thread(states.built, row.stack) if saved else None
+        state = await saved(row.stack)
         await asyncio.to_thread(states.base, judges(row.stack.hardware))
         return await _perform(row, state, folder, on_console, turn)
 
@@ -207,33 +206,13 @@ async def _perform(
     turn: Turn,
 ) -> Outcome:
     start = time.monotonic()
-    stack, hardware = row.stack, row.stack.hardware
-    tray, log = folder / "tray.raw", folder / "console.log"
+    stack = row.stack
     tools = {name: tool(name) for name in row.tools}
     tools |= {program.name: program.read_bytes() for program in row.programs}
-    if state:
-        images = states.images(State(folder), hardware)
-        for name, image in states.images(state, hardware).items():
-            subprocess.run(("cp", "--sparse=always", image, images[name]), check=True)
-        blobs = states.tables(stack) | tools
-        mebibytes = content.fill_tray(
-            tray, {"tree": row.tree} | states.kit(stack), blobs, row.files
-        )
-        machine = Machine(hardware, images, tray, state=state, log=log, on_console=on_console)
-    else:
-        images = states.blank(hardware, folder)
-        folders, blobs = states.ingredients(stack)
-        folders["tree"] = row.tree
-        mebibytes = content.fill_tray(tray, folders, blobs | tools, (*stack.files, *row.files))
-        boot, ram = (guest().kernel, guest().initrd), folder / "ram"
-        machine = Machine(
-            hardware, images, tray, boot=boot, ram=ram, log=log, on_console=on_console
-        )
-    async with machine:
-        if not state:
-            await machine.ready()
-            await states.raise_root(machine, stack, mebibytes)
-        await machine.run(f"{states.unpack(mebibytes)}\n{row.staging}")
+    tray = Tray({"tree": row.tree}, tools, row.files)
+    async with standing(stack, state, tray, folder, on_console) as started:
+        machine = started.machine
+        await machine.run(row.staging)
         root = ROOT if stack.root == states.INITRAMFS else ""
         await machine.run("\n".join(file.write(root) for file in row.files))
         await machine.run(
@@ -259,7 +238,7 @@ async def _perform(
         copies = search(machine.memory(), wanted)
     files = (*stack.files, *row.files)
     judge_log = folder / "judge-console.log"
-    verdict = await judge(stack, images, tray, mebibytes, files, judge_log)
+    verdict = await judge(stack, started.images, started.tray, started.mebibytes, files, judge_log)
     said = machine.console.decode(errors="replace")
     return Outcome(row, end, copies, verdict, time.monotonic() - start, said)
 
