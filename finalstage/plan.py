@@ -6,7 +6,7 @@ comes when; so as much runs at once as the stack allows.
 
 from __future__ import annotations
 
-from finalstage.stack import covering, depths
+from finalstage.stack import covering, depths, resting
 from finalstage.value import Value
 
 TYPE_CHECKING = False
@@ -47,11 +47,8 @@ def plan(stack: Stack) -> Plan:
     """
     above = stack.above()
     depth = depths(stack)
-    closing = {layer.id for layer in stack.closing()}
     # A partition on an array does not close, but has to be flushed before the array does.
-    wanted = covering(
-        stack, (x.id for x in stack.layers if x.closes or not closing.isdisjoint(x.below))
-    )
+    wanted = covering(stack, resting(stack, (layer.id for layer in stack.closing())))
     last = len(stack.layers)
     order = sorted(
         (layer for layer in stack.layers if layer.id in wanted),
@@ -59,7 +56,10 @@ def plan(stack: Stack) -> Plan:
     )
     return Plan(
         steps=tuple(
-            Step(layer=layer, after=tuple(id for id in above[layer.id] if id in depth))
+            Step(
+                layer=layer,
+                after=tuple(id for id in above[layer.id] if id in depth and id in wanted),
+            )
             for layer in order
         )
     )

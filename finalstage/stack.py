@@ -129,3 +129,16 @@ def covering(stack: Stack, ids: Iterable[str]) -> set[str]:
             found.add(id)
             todo.extend(layers[id].below)
     return found
+
+
+def resting(stack: Stack, ids: Iterable[str]) -> set[str]:
+    """Return `ids` and everything that stands on them, up to the mounts."""
+    above = stack.above()
+    found: set[str] = set()
+    todo = list(ids)
+    while todo:
+        id = todo.pop()
+        if id in above and id not in found:
+            found.add(id)
+            todo.extend(above[id])
+    return found

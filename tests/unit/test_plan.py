@@ -53,6 +53,17 @@ def test_partitions_of_what_closes_are_flushed_before() -> None:
     assert rounds(stack(P="a", Q="a", a="D", D="")) == ["PQ", "a", "D"]
 
 
+def test_partitions_of_a_disk_that_goes_with_its_controller_are_flushed_before() -> None:
+    assert rounds(stack(P="N", Q="N", N="c", c="")) == ["PQ", "N", "c"]
+
+
+def test_a_disk_does_not_wait_for_a_partition_that_nothing_stands_on() -> None:
+    made = plan(stack(a="P", P="D", Q="D", D=""))
+    assert [(step.layer.id, step.after) for step in made.steps] == [
+        ("a", ()), ("P", ("a",)), ("D", ("P",)),
+    ]  # fmt: skip
+
+
 def test_missing_layers_below_are_no_reason_to_wait() -> None:
     assert rounds(stack(a="?b", b="")) == ["a", "b"]
 
