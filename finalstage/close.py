@@ -188,7 +188,7 @@ class Run:
         """Return the disks that a layer stands on in the end."""
         layers = self.stack.by_id()
         below = (layers[lower] for lower in covering(self.stack, (id,)))
-        return [layer.device for layer in below if layer.kind == "disk"]
+        return [layer.device for layer in below if layer.is_disk]
 
     def ended(self, call: Call) -> None:
         """Take in that a call came back."""

@@ -65,7 +65,7 @@ def free(
                 say(f"{layer.title} does not answer, and does not let go: {errors[layer.id]}")
             elif words[layer.id]:
                 say(f"{layer.title} does not answer: it {words[layer.id]}")
-            elif layer.kind == "disk":
+            elif layer.is_disk:
                 say(f"{layer.title} does not answer, and the kernel has no way to give it up")
             done = done or bool(words.get(layer.id))
     return done
@@ -95,7 +95,7 @@ def dead_disks(
     Only those count that somebody has waited for in vain: a healthy one may just be slow. Who calls
     has waited far longer already; this only tells the dead one from its busy neighbours.
     """
-    disks = [layer for layer in candidates if layer.kind == "disk" and layer.id in waited_for]
+    disks = [layer for layer in candidates if layer.is_disk and layer.id in waited_for]
     if kernel.now() + progress.STILL_SECONDS >= until:
         return set()
     silent = progress.silent(kernel, [disk.device for disk in disks])

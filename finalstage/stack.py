@@ -19,9 +19,9 @@ class Layer(Value):
     `id` is unique in its stack and the same from scan to scan; `type` and `name` are what people
     call it (``ext4`` ``/home``, ``crypt`` ``cryptroot``). `leans_on` is what had better be closed
     after it, though the kernel would not refuse otherwise. `closes` is false for what stays when
-    all is done, a disk or a partition; such a layer is only flushed. `shown` is false for what
-    nobody wants to read about, the kernel's own file systems. `problem` says what could not be read
-    of it.
+    all is done, a disk or a partition; such a layer is only flushed. `is_disk` is true where I/O
+    ends, on this machine or on another one. `shown` is false for what nobody wants to read about,
+    the kernel's own file systems. `problem` says what could not be read of it.
     """
 
     id: str
@@ -32,6 +32,7 @@ class Layer(Value):
     leans_on: tuple[str, ...] = ()
     device: str = ""
     closes: bool = True
+    is_disk: bool = False
     shown: bool = True
     problem: str = ""
 

@@ -50,6 +50,7 @@ OLD_ROOT = "/oldroot"
 KEY_LEFT = "A KEY MAY REMAIN IN MEMORY"
 """How every line begins that says so."""
 
+HURRY_SECONDS = 1.0
 KILL_SECONDS = 5.0
 SCAN_SECONDS = 10.0
 HOLDERS_SECONDS = 3.0
@@ -179,10 +180,19 @@ class Stage:
             self.console.problem(f"cannot {what}: {describe(error)}")
 
     def defuse(self) -> None:
-        """Let nothing panic the kernel. Before a process is ended: it may be about to write."""
+        """Let nothing panic the kernel, and nothing wait for a lost server longer than we can.
+        Before a process is ended: it may be about to write, or be what connects again."""
         self.stack = self.look()
         for problem in panics.defuse(self.kernel, self.stack, self.until):
             self.console.problem(problem)
+        calls = {
+            layer.title: bind(layers.HURRIES[layer.kind], self.kernel, layer)
+            for layer in self.stack.closing()
+            if layer.kind in layers.HURRIES
+        }
+        for name, error in together(self.kernel, calls, HURRY_SECONDS, self.until).items():
+            if error:
+                self.console.problem(f"{name} may wait for its server for long: {error}")
 
     def kill(self) -> None:
         """End every process that is not needed for storage."""

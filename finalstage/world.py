@@ -134,6 +134,8 @@ def _block(kernel: Kernel, name: str, problems: list[str]) -> Block | None:
 
     nothing: frozenset[str] = frozenset()
     entries = ask(lambda: frozenset(kernel.listdir(path)), nothing)
+    if "hidden" in entries and "dev" not in entries:
+        return None  # one of several paths to an NVMe disk, which nobody can open
     device = ask(lambda: _number(text(kernel, f"{path}/dev")), "")
     sectors = ask(lambda: int(text(kernel, f"{path}/size")), -1)
     slaves, parent = nothing, ""

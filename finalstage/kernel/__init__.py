@@ -129,15 +129,17 @@ class Kernel(Protocol):
 
     # Block devices. All of them can hang.
 
-    def flush(self, device: str) -> None:
-        """Write out the device's page cache and have it flush its own: fsync(2) on it."""
+    def flush(self, device: str, alone: bool = False) -> None:
+        """Write out the device's page cache and have it flush its own: fsync(2) on it.
+
+        With `alone` EBUSY if anything holds it, or a partition of it: O_EXCL, open(2)."""
 
     def stop_array(self, device: str) -> None:
         """Stop an md array: STOP_ARRAY on an exclusively opened device (drivers/md/md.c)."""
 
-    def clear_nbd(self, device: str) -> None:
-        """Have a network block device fail what is in flight: NBD_CLEAR_SOCK
-        (drivers/block/nbd.c)."""
+    def clear_nbd(self, device: str, disconnect: bool = False) -> None:
+        """Have a network block device forget its connection and fail what is in flight:
+        NBD_CLEAR_SOCK (drivers/block/nbd.c). With `disconnect` its server is told before."""
 
     def reset_scsi(self, device: str, offline: bool = False) -> None:
         """Have a SCSI disk forget what it is doing: SG_SCSI_RESET, <scsi/sg.h>. The commands come

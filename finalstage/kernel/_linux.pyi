@@ -32,6 +32,7 @@ class Lib:
     DM_VERSION_MAJOR: int
     STOP_ARRAY: int
     NBD_CLEAR_SOCK: int
+    NBD_DISCONNECT: int
     SG_SCSI_RESET: int
     SG_SCSI_RESET_DEVICE: int
     PCI_BASE_ADDRESS_0: int

@@ -164,8 +164,8 @@ class LinuxKernel:
 
     # Block devices
 
-    def flush(self, device: str) -> None:
-        fd = self._open_block(device, os.O_RDONLY)
+    def flush(self, device: str, alone: bool = False) -> None:
+        fd = self._open_block(device, os.O_RDONLY | (os.O_EXCL if alone else 0))
         try:
             os.fsync(fd)
         finally:
@@ -178,9 +178,11 @@ class LinuxKernel:
         finally:
             os.close(fd)
 
-    def clear_nbd(self, device: str) -> None:
+    def clear_nbd(self, device: str, disconnect: bool = False) -> None:
         fd = self._open_block(device, os.O_RDONLY | os.O_NONBLOCK)
         try:
+            if disconnect:
+                check(lib.ioctl(fd, lib.NBD_DISCONNECT), device)
             check(lib.ioctl(fd, lib.NBD_CLEAR_SOCK, ffi.NULL), device)
         finally:
             os.close(fd)

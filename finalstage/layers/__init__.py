@@ -5,7 +5,19 @@ A new kind is a new module here, named in `KINDS`.
 
 from __future__ import annotations
 
-from finalstage.layers import disk, dm, loop, md, mount, partition, swap
+from finalstage.layers import (
+    disk,
+    dm,
+    loop,
+    md,
+    mount,
+    nbd,
+    nvme,
+    partition,
+    scsi,
+    swap,
+    zram,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +49,23 @@ if TYPE_CHECKING:
             """
 
 
-KINDS: tuple[Kind, ...] = (mount, swap, dm, md, loop, partition, disk)
+KINDS: tuple[Kind, ...] = (
+    mount,
+    swap,
+    dm,
+    md,
+    loop,
+    zram,
+    nbd,
+    nvme,
+    scsi,
+    partition,
+    disk,
+)
 BY_NAME: dict[str, Kind] = {kind.KIND: kind for kind in KINDS}
+
+HURRIES = {nvme.KIND: nvme.hurry, scsi.KIND: scsi.hurry}
+"""How layers are told not to wait for a lost server for long, for the kinds that have a way."""
 
 
 def close(kernel: Kernel, layer: Layer) -> None:

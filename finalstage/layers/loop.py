@@ -30,26 +30,30 @@ class Loop(Layer):
 def scan(kernel: Kernel, world: World) -> list[Loop]:
     """Every loop device with something behind it; the others have no such directory in /sys."""
     found = []
-    nodes = {f"/dev/{block.name}": block for block in world.blocks}
     for block in world.blocks:
         if "loop" not in block.entries:
             continue
         path = _backing(kernel, f"{block.path}/loop/backing_file")
-        mount = holding_mount(world, path)
-        # A block device behind it is no file on a mount that would have to go before.
-        device = nodes.get(world.name_of(path))
         found.append(
             Loop(
                 id=block_id(block.device),
                 kind=KIND,
                 type="loop",
                 name=block.name,
-                below=((block_id(device.device),) if device else ()) + ((mount,) if mount else ()),
+                below=standing_on(world, path),
                 device=block.device,
                 backing=world.name_of(path),
             )
         )
     return found
+
+
+def standing_on(world: World, path: str) -> tuple[str, ...]:
+    """Return the ids of what a file that is open in the kernel lies on: its mount, and if it is a
+    block device's node that device."""
+    nodes = {f"/dev/{block.name}": block_id(block.device) for block in world.blocks}
+    found = (nodes.get(world.name_of(path)), holding_mount(world, path))
+    return tuple(id for id in found if id)
 
 
 def _backing(kernel: Kernel, path: str) -> str:

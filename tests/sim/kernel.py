@@ -188,8 +188,8 @@ class SimKernel(Secrets, Processes):
         if path.endswith("/ns/mnt"):
             return "mnt:[1]"
         device, name = self._block(path)
-        if device and not name:
-            return device.link(self.machine)
+        if device:
+            return device.readlink(self, name)
         kind = owner(path)
         if kind:
             return kind.readlink(self, path)
@@ -287,7 +287,9 @@ class SimKernel(Secrets, Processes):
             raise error(errno.EBUSY, device.key)
         self.machine.remove(device)
 
-    def flush(self, device: str) -> None:
+    def flush(self, device: str, alone: bool = False) -> None:
+        if alone and self.machine.holders(device):
+            raise error(errno.EBUSY, device)
         self._ask("flush", device)
 
     def stop_array(self, device: str) -> None:
@@ -296,8 +298,8 @@ class SimKernel(Secrets, Processes):
     def detach_loop(self, device: str) -> None:
         self._ask("detach_loop", device)
 
-    def clear_nbd(self, device: str) -> None:
-        self._ask("clear_nbd", device)
+    def clear_nbd(self, device: str, disconnect: bool = False) -> None:
+        self._ask("clear_nbd", device, disconnect)
 
     def reset_scsi(self, device: str, offline: bool = False) -> None:
         self._ask("reset_scsi", device, offline)

@@ -124,6 +124,12 @@ class Device(Thing):
             return [kernel.machine.devices[lower].name for lower in self.below]
         raise error(errno.ENOENT, f"{self.name}/{name}")
 
+    def readlink(self, kernel: SimKernel, name: str) -> str:
+        """Return where a link in its directory leads to, or its entry in /sys/class/block."""
+        if name:
+            raise error(errno.ENOENT, f"{self.name}/{name}")
+        return self.link(kernel.machine)
+
     def link(self, machine: Machine) -> str:
         """Return where its entry in /sys/class/block leads to."""
         return f"../../devices/virtual/block/{self.name}"

@@ -7,7 +7,16 @@ from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.dm import Dm
 from tests.sim.kinds.md import Md
 from tests.sim.kinds.mount import Mount
+from tests.sim.kinds.nbd import Nbd
+from tests.sim.kinds.nvme import Nvme
+from tests.sim.kinds.scsi import Scsi
 from tests.sim.machine import Machine, Process
+
+
+def disk(name: str, device: str) -> Disk:
+    """Return a disk of the kind that has such names."""
+    kinds: dict[str, type[Disk]] = {"sd": Scsi, "nv": Nvme, "nb": Nbd}
+    return kinds.get(name[:2], Disk)(name, device)
 
 
 def bare_machine() -> Machine:

@@ -7,10 +7,9 @@ from finalstage.scan import scan
 from finalstage.seal import Sealed, seal
 from finalstage.stage import OLD_ROOT, OWN_MOUNTS
 from tests.sim.kernel import SimKernel
-from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.dm import Dm
 from tests.sim.machine import Machine
-from tests.sim.stacks import main_stack
+from tests.sim.stacks import disk, main_stack
 
 CRYPT = "253:0"
 
@@ -25,7 +24,7 @@ def on_what_hangs() -> Machine:
     """The main stack, and beside it authenticated encryption on a device that is suspended."""
     machine = main_stack()
     machine.devices |= {
-        "8:0": Disk("sda", "8:0"),
+        "8:0": disk("sda", "8:0"),
         "253:5": Dm("dm-5", "253:5", ("8:0",), targets=(Target(0, 8, "linear"),), suspended=True),
         "253:6": Dm("dm-6", "253:6", ("253:5",), targets=(Target(0, 8, "integrity"),), keyed=True),
         "253:7": Dm("dm-7", "253:7", ("253:6",), targets=(Target(0, 8, "crypt"),), keyed=True),

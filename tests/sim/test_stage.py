@@ -14,9 +14,10 @@ from tests.sim.kernel import HANG, SimKernel
 from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.dm import Dm
 from tests.sim.kinds.mount import Frozen, Mount
+from tests.sim.kinds.scsi import Scsi
 from tests.sim.kinds.swap import Swap
 from tests.sim.machine import Machine, Process
-from tests.sim.stacks import main_stack
+from tests.sim.stacks import disk, main_stack
 
 CRYPT, ROOT, ARRAY = "253:0", "253:1", "9:0"
 
@@ -208,10 +209,11 @@ def hung(name: str) -> Machine:
     machine = main_stack()
     machine.mounts[4].device = ROOT
     machine.devices = {
-        "8:0": Disk(name, "8:0", dead=True),
+        "8:0": disk(name, "8:0"),
         CRYPT: machine.devices[CRYPT],
         ROOT: machine.devices[ROOT],
     }
+    machine.devices["8:0"].dead = True
     machine.devices[CRYPT].below = ("8:0",)
     return machine
 
@@ -220,14 +222,15 @@ def hung(name: str) -> Machine:
 def test_a_disk_that_answers_nothing_is_taken_away_and_no_key_stays(name: str) -> None:
     kernel = shut_down(hung(name))
     assert keyless(kernel.machine)
-    assert f"disk {name} does not answer: it" in "".join(kernel.said)
+    kind = "nbd" if name == "nbd0" else "disk"
+    assert f"{kind} {name} does not answer: it" in "".join(kernel.said)
     assert kernel.down == "poweroff"
     assert kernel.down_at <= 90
 
 
 def test_a_disk_that_a_reset_revives_loses_nothing() -> None:
     machine = hung("sda")
-    machine.the(Disk, "8:0").revives = True
+    machine.the(Scsi, "8:0").revives = True
     kernel = shut_down(machine)
     assert kernel.lost == []
     assert devices(machine) == {"sda"}
@@ -258,7 +261,8 @@ def test_a_suspended_device_below_is_freed_first() -> None:
 
 def test_a_mirror_goes_on_without_its_dead_half_and_loses_nothing() -> None:
     machine = main_stack()
-    machine.devices["254:16"].name, machine.devices["254:16"].dead = "sdb", True
+    machine.devices["254:16"] = disk("sdb", "254:16")
+    machine.devices["254:16"].dead = True
     kernel = shut_down(machine)
     assert kernel.lost == []
     assert devices(machine) == {"vda", "sdb"}
@@ -268,7 +272,8 @@ def mirror(dead: str) -> Machine:
     """Return the main stack with a dead half named `dead`, whose other half is busy without it."""
     machine = main_stack()
     machine.devices["254:0"].busy = True
-    machine.devices["254:16"].name, machine.devices["254:16"].dead = dead, True
+    machine.devices["254:16"] = disk(dead, "254:16")
+    machine.devices["254:16"].dead = True
     return machine
 
 
@@ -320,7 +325,7 @@ def test_a_disk_that_its_driver_removes_meanwhile_has_let_go(code: int) -> None:
 
 def test_healthy_disks_are_never_taken_away() -> None:
     machine = main_stack()
-    machine.devices["254:0"].name, machine.devices["254:16"].name = "sda", "sdb"
+    machine.devices |= {"254:0": disk("sda", "254:0"), "254:16": disk("sdb", "254:16")}
     machine.mounts[4].busy = True
     kernel = shut_down(machine)
     assert not [path for _, path in order(kernel, "write") if path.startswith("/sys/")]

@@ -14,11 +14,19 @@ from tests.sim.kinds.dm import DmKind
 from tests.sim.kinds.loop import LoopKind
 from tests.sim.kinds.md import MdKind
 from tests.sim.kinds.mount import MountKind
+from tests.sim.kinds.nbd import NbdKind
+from tests.sim.kinds.nvme import NvmeKind
 from tests.sim.kinds.partition import PartitionKind
+from tests.sim.kinds.scsi import ScsiKind
 from tests.sim.kinds.swap import SwapKind
+from tests.sim.kinds.zram import ZramKind
 
 KINDS: tuple[Kind, ...] = (
     DiskKind(),
+    ScsiKind(),
+    NvmeKind(),
+    NbdKind(),
+    ZramKind(),
     PartitionKind(),
     DmKind(),
     MdKind(),

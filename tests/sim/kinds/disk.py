@@ -1,12 +1,10 @@
-"""Disks: SCSI, NVMe, NBD by their names, and others, which nothing takes away."""
+"""Disks that nothing takes away, such as virtio-blk's, and what all disks have in common."""
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from tests.sim.faults import error
 from tests.sim.kind import Kind
 from tests.sim.machine import Device
 
@@ -17,39 +15,25 @@ if TYPE_CHECKING:
 
 @dataclass
 class Disk(Device):
-    """A disk; a dead one that `revives` answers again when it is reset."""
-
-    revives: bool = False
+    """A disk; `files` are what /sys shows of its driver."""
 
     kind: ClassVar[str] = "disk"
-
-    def _entries(self) -> list[str]:
-        entries = {"sd": ["state", "delete"], "nv": ["reset_controller"]}
-        return entries.get(self.name[:2], ["model"])
+    files: ClassVar[tuple[str, ...]] = ("model",)
 
     def listdir(self, kernel: SimKernel, name: str) -> list[str]:
         if name == "":
             return [*super().listdir(kernel, name), "device"]
-        return self._entries() if name == "device" else super().listdir(kernel, name)
+        return list(self.files) if name == "device" else super().listdir(kernel, name)
 
-    def write(self, kernel: SimKernel, name: str, data: bytes) -> None:
-        file = name.removeprefix("device/")
-        if file not in self._entries():
-            raise error(errno.ENOENT, f"{self.name}/{name}")
-        self.gone |= file == "reset_controller"  # its driver finds it dead
+    def cut_off(self, kernel: SimKernel) -> None:
+        """Have it go, held or not: what stands on it then finds only errors."""
+        if not kernel.machine.holders(self.device):
+            kernel.machine.remove(self)
+            return
+        if not self.dead:
+            kernel.violations.append(self.name)
+        self.gone = True
         self.take_away(kernel)
-
-    def clear_nbd(self, kernel: SimKernel) -> None:
-        """It has lost its connection."""
-        self.take_away(kernel)
-
-    def reset_scsi(self, kernel: SimKernel, offline: bool) -> None:
-        """Have what is in flight tried again, or fail."""
-        if offline:
-            self.take_away(kernel)
-        elif self.revives:
-            self.dead = False
-            kernel.let_go()
 
 
 class DiskKind(Kind):
@@ -59,11 +43,10 @@ class DiskKind(Kind):
 
     def draw(self, builder: Builder) -> None:
         """Add one: none takes another one's place."""
-        name = ("vd", "sd", "nvme", "nbd")[builder.number(3)]
         minor = builder.next(8)
-        builder.put(Disk(f"{name}{minor}", f"8:{minor}"))
+        builder.put(Disk(f"vd{minor}", f"8:{minor}"))
 
     def trouble(self, builder: Builder) -> None:
-        """Let some be dead."""
+        """Let some of any kind be dead."""
         for disk in builder.of(Disk):
             disk.dead = builder.number(7) == 0
