@@ -48,7 +48,8 @@ static int is_one_of(const char *word, const char *const *words)
 /* Read one line of mountinfo; 0 if there is nothing to write out in such a file system. */
 static int parse(char *line, struct file_system *fs)
 {
-    static const char *const in_memory[] = {"proc", "sysfs", "devtmpfs", "tmpfs", "ramfs", NULL};
+    static const char *const in_memory[] = {"proc",  "sysfs", "devtmpfs", "tmpfs",
+                                            "ramfs", "autofs", NULL};
     static const char *const without_number[] = {"btrfs", "bcachefs", "zfs", NULL};
     char type[64];
     unsigned int major, minor;

@@ -243,6 +243,23 @@ static int move_over_root(const char *tree)
     return chroot(".");
 }
 
+/* pivot_root(2) wants a mount point, and neither it nor its parent may share events with others.
+ * All other mounts go on sharing: what is unmounted here is then unmounted in the namespaces of
+ * others too, where it would else hold its device. */
+static void make_mount_point(const char *tree)
+{
+    for (int i = 0; i < 2; i++)
+        if (mount(".", tree, NULL, MS_BIND, NULL) < 0 || chdir(tree) < 0 ||
+            mount(NULL, tree, NULL, MS_PRIVATE, NULL) < 0)
+            say("cannot make the tree a mount point: %s", strerror(errno));
+}
+
+/* MS_MOVE refuses what lies on a mount that shares events. */
+static int make_all_private(void)
+{
+    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+}
+
 void enter_tree(void)
 {
     char tree[PATH_MAX];
@@ -256,18 +273,13 @@ void enter_tree(void)
         say("cannot name the tree's directory: %s", strerror(errno));
         return;
     }
-    /* pivot_root(2) and MS_MOVE refuse mounts that share events with others. */
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-        say("cannot make the mounts private: %s", strerror(errno));
     if (!in_memory(".") && move_to_memory(tree) < 0)
         say("cannot copy the tree into memory, so its file system stays: %s", strerror(errno));
-    /* It must be a mount point, and not one in whose parent the old root is looked up. */
-    if (mount(".", tree, NULL, MS_BIND, NULL) < 0 || chdir(tree) < 0)
-        say("cannot make the tree a mount point: %s", strerror(errno));
+    make_mount_point(tree);
     mkdir(OLD_ROOT, 0755);
     provide_all();
     if (syscall(SYS_pivot_root, ".", OLD_ROOT) < 0 &&
-        (errno != EINVAL || move_over_root(tree) < 0)) {
+        (errno != EINVAL || make_all_private() < 0 || move_over_root(tree) < 0)) {
         say("cannot leave the old root, so it will stay: %s", strerror(errno));
         mount("/", OLD_ROOT, NULL, MS_BIND | MS_REC, NULL);
         if (chroot(".") < 0)

@@ -3,7 +3,7 @@ made read-only."""
 
 from __future__ import annotations
 
-from errno import EBUSY
+from errno import EBUSY, ENOTCONN
 
 from finalstage.layers.filesystems import Survey
 from finalstage.stack import Layer
@@ -24,6 +24,9 @@ API_FILE_SYSTEMS = frozenset(
 )
 """File systems without a store of their own: there is nothing in them to lose."""
 
+
+FORCED_TIMES, FORCED_SECONDS = 20, 0.1
+"""How often what hangs is told to give up before it is only taken from its place."""
 
 NETWORK_FILE_SYSTEMS = frozenset(("9p", "afs", "ceph", "cifs", "nfs", "nfs4", "smb3"))
 
@@ -107,12 +110,25 @@ def _hiding(mounts: tuple[Entry, ...]) -> dict[int, list[str]]:
 
 
 def release(kernel: Kernel, layer: Layer) -> str:
-    """Have a FUSE or network file system give up what it waits for, and leave the tree."""
+    """Have a FUSE or network file system give up what it waits for, and leave the tree.
+
+    That fails what is in flight, not what is still to be sent: nfs_umount_begin() in
+    fs/nfs/super.c. So it is done again for as long as somebody waits there, but not for ever.
+    """
     assert isinstance(layer, Mount)
-    if layer.has_server:
+    if not layer.has_server:
+        return ""
+    for _ in range(FORCED_TIMES):
+        try:
+            kernel.umount(layer.target, force=True)
+            break
+        except OSError as error:
+            if error.errno != EBUSY:
+                raise
+        kernel.sleep(FORCED_SECONDS)
+    else:
         kernel.umount(layer.target, detach=True, force=True)
-        return "was given up"
-    return ""
+    return "was given up"
 
 
 def defuse(kernel: Kernel, layer: Mount) -> None:
@@ -130,7 +146,9 @@ def close(kernel: Kernel, layer: Layer) -> None:
     takes a reference. So it goes on first, whoever froze it.
     """
     assert isinstance(layer, Mount)
-    if not layer.is_api and not layer.has_server:
+    if layer.has_server:
+        _write_to_server(kernel, layer)
+    elif not layer.is_api:
         try:
             kernel.thaw(layer.target)
         except OSError:
@@ -143,14 +161,28 @@ def close(kernel: Kernel, layer: Layer) -> None:
         kernel.umount(layer.target, detach=True)
 
 
+def _write_to_server(kernel: Kernel, layer: Mount) -> None:
+    """Write out what has a server while it can still be reached: umount2 takes a mount from its
+    place before it writes, and then nobody could have it give up any more."""
+    try:
+        kernel.syncfs(layer.target)
+    except OSError as error:
+        if error.errno != ENOTCONN:  # a FUSE server that has ended: nothing can be written
+            raise
+
+
 def settle(kernel: Kernel, layer: Layer) -> None:
     """Write out the file system, and let nobody write to it any more.
 
+    What has a server is only written out. What else writes there is not for us to say.
     Where a file is open for writing the kernel refuses to make it read-only. Freezing then does
     as well: it writes all out, and leaves the file system clean on its disk.
     """
     assert isinstance(layer, Mount)
     if not layer.writable or layer.is_api:
+        return
+    if layer.has_server:
+        _write_to_server(kernel, layer)
         return
     try:
         kernel.remount(layer.target, layer.options, readonly=True)

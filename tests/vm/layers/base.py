@@ -60,6 +60,24 @@ def table(name: str) -> str:
     return f"/run/tray/{name}.table"
 
 
+def writable(lower: str) -> str:
+    """Shell text that makes a device, of `copy` of `lower`, of which all writes stay in memory:
+    for what opens a device for writing though the disks of a second boot cannot be written to."""
+    changes = f"/tmp/{copy(lower)}.changes"
+    return f"""
+        modprobe -a loop dm-snapshot
+        truncate -s 64M {changes}
+        memory=$(losetup -f)
+        losetup $memory {changes}
+        echo "0 $(blockdev --getsz /dev/{lower}) snapshot /dev/{lower} $memory N 8" |
+            dmsetup create {copy(lower)}"""
+
+
+def copy(lower: str) -> str:
+    """The name of the dm device that `writable` makes."""
+    return f"{lower.replace('/', '-')}-writable"
+
+
 @dataclass(frozen=True)
 class Modules(Common):
     """Modules of the kernel that must be there, since the guest's root has none."""

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tests.vm.layers.base import NONE, ROOT, Common
+from tests.vm.layers.base import NONE, ROOT, Common, copy, devices, writable
 
 
 @dataclass(frozen=True)
 class Ext4(Common):
-    """An ext4 file system, mounted at `at` (an absolute path in the guest's own root)."""
+    """An ext4 file system, mounted at `at` (an absolute path in the guest's own root).
+
+    Its journal is in the file system itself, or if given on the device `journal`.
+    """
 
     lower: str
     at: str
     options: str = "defaults"
+    journal: str = ""
 
     modules: ClassVar[tuple[str, ...]] = ()
-    clean: ClassVar[Mapping[str, str]] = {
-        "state": "clean",
-        "needs_recovery": "0",
-        "fsck": "0",
-        "opens": "yes",
-    }
+
+    @property
+    def clean(self) -> Mapping[str, str]:
+        facts = {"state": "clean", "needs_recovery": "0", "fsck": "0", "opens": "yes"}
+        return facts | ({"journal-start": "0"} if self.journal else {})
 
     @property
     def name(self) -> str:
@@ -35,24 +39,42 @@ class Ext4(Common):
 
     @property
     def below(self) -> tuple[str, ...]:
-        return (self.lower,)
+        return (self.lower, *([self.journal] if self.journal else []))
 
     def build(self) -> str:
+        external = f"-b 1024 -J device=/dev/{self.journal}" if self.journal else ""
+        journal = f"mkfs.ext4 -q -b 1024 -O journal_dev /dev/{self.journal}"
         return f"""
-            mkfs.ext4 -q -E lazy_itable_init=0,nodiscard /dev/{self.lower}
+            {journal if self.journal else ""}
+            mkfs.ext4 -q {external} -E lazy_itable_init=0,nodiscard /dev/{self.lower}
             mkdir -p {ROOT}{self.at}
             mount -t ext4 -o {self.options} /dev/{self.lower} {ROOT}{self.at}"""
 
     def judge(self) -> str:
+        journal, options = "", "ro"
+        if self.journal:
+            journal = f"-j /dev/mapper/{copy(self.journal)}"
+            options = f"ro,noload,journal_path=/dev/mapper/{copy(self.journal)}"
         return f"""
             dumpe2fs -h /dev/{self.lower} >/tmp/header 2>&1
             grep -E '^Filesystem (features|state):' /tmp/header
             fact {self.name} state "$(sed -n 's/^Filesystem state: *//p' /tmp/header)"
             fact {self.name} needs_recovery "$(grep -c '^Filesystem feat.*needs_rec' /tmp/header)"
-            e2fsck -fn /dev/{self.lower} && status=0 || status=$?
+            {self._judge_journal() if self.journal else ""}
+            e2fsck -fn {journal} /dev/{self.lower} && status=0 || status=$?
             fact {self.name} fsck "$status"
             mkdir -p {ROOT}
-            opens {self.name} mount -t ext4 -o ro $(replayed /dev/{self.lower}) {ROOT}{self.at}"""
+            opens {self.name} \\
+                mount -t ext4 -o {options} $(replayed /dev/{self.lower}) {ROOT}{self.at}"""
+
+    def _judge_journal(self) -> str:
+        """Where it begins: at 0, if nothing in it is to be replayed."""
+        return f"""
+            {writable(self.journal)}
+            dumpe2fs -h /dev/{self.journal} >/tmp/journal 2>&1
+            grep '^Journal' /tmp/journal
+            fact {self.name} journal-start "$(sed -n 's/^Journal start: *//p' /tmp/journal)"
+        """
 
 
 @dataclass(frozen=True)
@@ -84,14 +106,21 @@ class Bind(Common):
 
 @dataclass(frozen=True)
 class Xfs(Common):
-    """An xfs file system, mounted at `at`."""
+    """An xfs file system, mounted at `at`. With `log` and `realtime`, which come
+    together, these have devices of their own."""
 
     lower: str
     at: str
+    log: str = ""
+    realtime: str = ""
 
     modules: ClassVar[tuple[str, ...]] = ("xfs",)
-    programs: ClassVar[tuple[str, ...]] = ("sbin/mkfs.xfs", "sbin/xfs_repair")
-    clean: ClassVar[Mapping[str, str]] = {"repair": "0", "opens": "yes"}
+    programs: ClassVar[tuple[str, ...]] = (
+        "sbin/mkfs.xfs",
+        "sbin/xfs_repair",
+        "usr/sbin/xfs_logprint",
+    )
+    clean: ClassVar[Mapping[str, str]] = {"repair": "0", "log": "<CLEAN>", "opens": "yes"}
 
     @property
     def name(self) -> str:
@@ -103,18 +132,147 @@ class Xfs(Common):
 
     @property
     def below(self) -> tuple[str, ...]:
-        return (self.lower,)
+        return tuple(each for each in (self.lower, self.log, self.realtime) if each)
 
     def build(self) -> str:
+        beside = f"-l logdev=/dev/{self.log} -r rtdev=/dev/{self.realtime}" if self.log else ""
+        options = f",logdev=/dev/{self.log},rtdev=/dev/{self.realtime}" if self.log else ""
         return f"""
-            mkfs.xfs -q -f -K /dev/{self.lower}
+            mkfs.xfs -q -f -K {beside} /dev/{self.lower}
             mkdir -p {ROOT}{self.at}
-            mount -t xfs /dev/{self.lower} {ROOT}{self.at}"""
+            mount -t xfs -o rw{options} /dev/{self.lower} {ROOT}{self.at}"""
 
     def judge(self) -> str:
-        """Look for damage, and for a log that would have to be replayed: xfs_repair says either."""
+        """Look for damage, and for a log that would have to be replayed."""
+        log, realtime, beside, options = "", "", "", "ro,norecovery"
+        if self.log:
+            places = [f"/dev/mapper/{copy(each)}" for each in (self.log, self.realtime)]
+            log, realtime = f"-l {places[0]}", f"-r {places[1]}"
+            options += ",logdev={},rtdev={}".format(*places)
+            beside = f"{writable(self.log)}{writable(self.realtime)}"
         return f"""
-            xfs_repair -n /dev/{self.lower} && status=0 || status=$?
+            {beside}
+            xfs_repair -n {log} {realtime} /dev/{self.lower} && status=0 || status=$?
             fact {self.name} repair "$status"
+            /usr/sbin/xfs_logprint -t {log} /dev/{self.lower} >/tmp/log 2>&1
+            head -20 /tmp/log
+            fact {self.name} log "$(sed -n 's/.* state: *//p' /tmp/log)"
             mkdir -p {ROOT}{self.at}
-            opens {self.name} mount -t xfs -o ro,norecovery /dev/{self.lower} {ROOT}{self.at}"""
+            opens {self.name} mount -t xfs -o {options} /dev/{self.lower} {ROOT}{self.at}"""
+
+
+@dataclass(frozen=True)
+class Btrfs(Common):
+    """A btrfs over several devices, everything on two of them, with a subvolume at each of `at`."""
+
+    below: tuple[str, ...]
+    at: tuple[str, ...]
+
+    modules: ClassVar[tuple[str, ...]] = ("btrfs",)
+    programs: ClassVar[tuple[str, ...]] = ("bin/btrfs", "sbin/mkfs.btrfs")
+
+    @property
+    def name(self) -> str:
+        return f"btrfs:{self.at[0]}"
+
+    @property
+    def title(self) -> str:
+        return f"btrfs {', '.join(self.at)}"
+
+    @property
+    def clean(self) -> Mapping[str, str]:
+        return {"check": "0", "log-root": "0", "generations": "1", "opens": "yes"}
+
+    @property
+    def _options(self) -> str:
+        return ",".join(f"device=/dev/{each}" for each in self.below)
+
+    def _mount(self, options: str) -> str:
+        return " && ".join(
+            f"mkdir -p {ROOT}{at} && mount -t btrfs -o {self._options},{options},subvol=/{number}"
+            f" /dev/{self.below[0]} {ROOT}{at}"
+            for number, at in enumerate(self.at)
+        )
+
+    def build(self) -> str:
+        volumes = " ".join(f"/run/btrfs/{number}" for number in range(len(self.at)))
+        return f"""
+            mkfs.btrfs -q -f -K -d raid1 -m raid1 {devices(self.below)}
+            mkdir -p /run/btrfs
+            mount -t btrfs -o {self._options} /dev/{self.below[0]} /run/btrfs
+            for each in {volumes}; do btrfs -q subvolume create $each; done
+            umount /run/btrfs
+            {self._mount("rw")}"""
+
+    def judge(self) -> str:
+        """Look for damage, for a log that would have to be replayed, and whether all devices have
+        seen the last transaction."""
+        return f"""
+            for each in {devices(self.below)}; do btrfs device scan $each; done
+            btrfs check --readonly /dev/{self.below[0]} && status=0 || status=$?
+            fact {self.name} check "$status"
+            btrfs inspect-internal dump-super {devices(self.below)} >/tmp/super 2>&1
+            awk '$1 == "log_root" {{ print $2 }}' /tmp/super | sort -u >/tmp/log-root
+            fact {self.name} log-root "$(cat /tmp/log-root)"
+            fact {self.name} generations "$(grep '^generation' /tmp/super | sort -u | wc -l)"
+            opens {self.name} eval '{self._mount("ro")}'"""
+
+
+NUMBERS = 20_000
+
+
+@dataclass(frozen=True)
+class Image(Common):
+    """A read-only file system, squashfs or erofs, in the file `file`, mounted at `at`."""
+
+    type: str
+    file: str
+    at: str
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return ("loop", self.type)
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        # The former ends its threads by a library that glibc loads only then.
+        squashfs = ("usr/bin/mksquashfs", "lib/x86_64-linux-gnu/libgcc_s.so.1")
+        return squashfs if self.type == "squashfs" else ("usr/bin/mkfs.erofs",)
+
+    below: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.type}:{self.at}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.type} {self.at} in {self.file}"
+
+    @property
+    def clean(self) -> Mapping[str, str]:
+        numbers = "".join(f"{number}\n" for number in range(1, NUMBERS + 1))
+        return {"opens": "yes", "content": hashlib.sha256(numbers.encode()).hexdigest()}
+
+    def build(self) -> str:
+        file = f"{ROOT}{self.file}"
+        make = {
+            "squashfs": f"/usr/bin/mksquashfs /run/image {file} -quiet -no-progress",
+            "erofs": f"/usr/bin/mkfs.erofs --quiet {file} /run/image",
+        }
+        return f"""
+            mkdir -p /run/image {ROOT}{self.file.rpartition("/")[0]} {ROOT}{self.at}
+            seq {NUMBERS} >/run/image/numbers
+            {make[self.type]}
+            rm -r /run/image
+            {self._mount}"""
+
+    @property
+    def _mount(self) -> str:
+        return f"mount -t {self.type} -o loop,ro {ROOT}{self.file} {ROOT}{self.at}"
+
+    def judge(self) -> str:
+        return f"""
+            opens {self.name} {self._mount}
+            fact {self.name} content "$(sha256sum {ROOT}{self.at}/numbers | cut -d ' ' -f 1)"
+        """
