@@ -93,15 +93,31 @@ class Survey:
         except OSError:
             return ""  # it has just been removed
 
-    def holder(self, path: str, but: Entry) -> Entry | None:
-        """Return the mount that a path lies on, other than `but`."""
+    def holders(self, path: str, but: Entry) -> list[Entry]:
+        """Return the mount, other than `but`, that a path lay on when it was given to the kernel.
+
+        What is now the root may then have been mounted somewhere: so names are tried also without
+        what they begin with. One that does not begin at the root may lie on any of the mounts.
+        """
+        if not path.startswith("/"):
+            return [mount for mount in self.world.mounts if mount.device in self.names]
+        found = self._holder(path, but)
+        rest = path
+        while rest := rest[1:].partition("/")[2]:
+            rest = f"/{rest}"
+            if found and found.fstype not in MEMORY and self.world.name_of(found.target) != "/":
+                break
+            other = self._holder(rest, but)
+            if other and self.world.name_of(other.target) != "/":
+                found = other
+        return [found] if found else []
+
+    def _holder(self, path: str, but: Entry) -> Entry | None:
         while path:
             for mount in reversed(self.places.get(path, ())):
                 if mount is not but:
                     return mount
-            if path == "/":
-                break
-            path = path.rpartition("/")[0] or "/"
+            path = path.rpartition("/")[0] or "/" * (path != "/")
         return None
 
     def held_by_nobody(self) -> tuple[str, ...]:
@@ -203,10 +219,9 @@ def _overlay(survey: Survey, entry: Entry) -> Ground:
     leans_on = []
     all_seen = True
     for path in overlay_directories(entry.super_options):
-        holder = survey.holder(path, but=entry) if path.startswith("/") else None
-        if holder:
-            leans_on.append(mount_id(holder.id))
-        all_seen = all_seen and holder is not None and holder.fstype not in MEMORY
+        holders = [mount for mount in survey.holders(path, but=entry) if mount is not entry]
+        leans_on += [mount_id(mount.id) for mount in holders]
+        all_seen = all_seen and any(mount.fstype not in MEMORY for mount in holders)
     if not all_seen:
         leans_on += survey.held_by_nobody()
     return Ground(leans_on=tuple(dict.fromkeys(leans_on)))

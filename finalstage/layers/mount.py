@@ -3,8 +3,9 @@ made read-only."""
 
 from __future__ import annotations
 
-from errno import EBUSY, ENOTCONN
+from errno import EBUSY, EINVAL, ENOTCONN
 
+from finalstage import mountinfo
 from finalstage.layers.filesystems import Survey
 from finalstage.stack import Layer
 from finalstage.world import block_id, mount_id
@@ -156,9 +157,16 @@ def close(kernel: Kernel, layer: Layer) -> None:
     try:
         kernel.umount(layer.target)
     except OSError as error:
+        if error.errno == EINVAL and not _is_there(kernel, layer):
+            return  # it has gone with its peer, since they share events
         if not layer.is_api or error.errno != EBUSY:
             raise
         kernel.umount(layer.target, detach=True)
+
+
+def _is_there(kernel: Kernel, layer: Mount) -> bool:
+    mounts = mountinfo.parse(kernel.read("/proc/self/mountinfo"))
+    return any(mount_id(entry.id) == layer.id for entry in mounts)
 
 
 def _write_to_server(kernel: Kernel, layer: Mount) -> None:

@@ -14,7 +14,7 @@ from tests.vm.layers.dm import Linear, Multipath
 from tests.vm.layers.keyed import Crypt, Integrity, Luks
 from tests.vm.layers.lvm import Lvm
 from tests.vm.layers.md import Raid
-from tests.vm.layers.mounts import Bind, Btrfs, Ext4, Image, Xfs
+from tests.vm.layers.mounts import Bind, Btrfs, Ext4, Image, Overlay, Xfs
 from tests.vm.layers.network import NetworkDisk
 from tests.vm.layers.swap import Swap
 
@@ -36,6 +36,7 @@ __all__ = [
     "Modules",
     "Multipath",
     "NetworkDisk",
+    "Overlay",
     "Raid",
     "Swap",
     "Xfs",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -233,12 +235,12 @@ class Image(Common):
     def modules(self) -> tuple[str, ...]:
         return ("loop", self.type)
 
-    @property
-    def programs(self) -> tuple[str, ...]:
-        # The former ends its threads by a library that glibc loads only then.
-        squashfs = ("usr/bin/mksquashfs", "lib/x86_64-linux-gnu/libgcc_s.so.1")
-        return squashfs if self.type == "squashfs" else ("usr/bin/mkfs.erofs",)
-
+    # mksquashfs ends its threads by a library that glibc loads only then.
+    programs: ClassVar[tuple[str, ...]] = (
+        "usr/bin/mkfs.erofs",
+        "usr/bin/mksquashfs",
+        "lib/x86_64-linux-gnu/libgcc_s.so.1",
+    )
     below: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -276,3 +278,42 @@ class Image(Common):
             opens {self.name} {self._mount}
             fact {self.name} content "$(sha256sum {ROOT}{self.at}/numbers | cut -d ' ' -f 1)"
         """
+
+
+@dataclass(frozen=True)
+class Overlay(Common):
+    """An overlay mounted at `at`: `lower` are folders of the guest's, the topmost first; what is
+    written goes to the folder `upper`/upper, beside a `upper`/work."""
+
+    lower: tuple[str, ...]
+    upper: str
+    at: str
+
+    modules: ClassVar[tuple[str, ...]] = ("overlay",)
+    below: ClassVar[tuple[str, ...]] = ()
+    clean: ClassVar[Mapping[str, str]] = {"opens": "yes"}
+
+    @property
+    def name(self) -> str:
+        return f"overlay:{self.at}"
+
+    @property
+    def title(self) -> str:
+        return f"overlay {self.at}"
+
+    def _lower(self, *more: str) -> str:
+        """The option, in which what means something to it has a backslash before it."""
+        places = [f"{ROOT}{each}" for each in (*more, *self.lower)]
+        escaped = (re.sub(r"[:,\\\\]", r"\\\g<0>", place) for place in places)
+        return f"lowerdir={':'.join(escaped)}"
+
+    def build(self) -> str:
+        upper, work = f"{ROOT}{self.upper}/upper", f"{ROOT}{self.upper}/work"
+        folders = shlex.join([upper, work, *(f"{ROOT}{each}" for each in (*self.lower, self.at))])
+        options = shlex.quote(f"{self._lower()},upperdir={upper},workdir={work}")
+        return f"mkdir -p {folders}\nmount -t overlay -o {options} overlay {ROOT}{self.at}"
+
+    def judge(self) -> str:
+        """Nothing can be written any more: so what was the upper one is the topmost lower one."""
+        options = shlex.quote(self._lower(f"{self.upper}/upper"))
+        return f"opens {self.name} mount -t overlay -o {options} overlay {ROOT}{self.at}"
