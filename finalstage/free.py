@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from finalstage import layers, progress
 from finalstage.bounded import bind, together
-from finalstage.layers.dm import Dm
+from finalstage.layers.dm import Dm, may_wait
 from finalstage.layers.mount import Mount
 from finalstage.stack import covering, depths
 
@@ -82,7 +82,7 @@ def waits(layer: Layer) -> bool:
     A file system with a server has had its time by now, whether it hangs or not.
     """
     if isinstance(layer, Dm):
-        return layer.suspended or any(target.type == "multipath" for target in layer.targets)
+        return may_wait(layer)
     return isinstance(layer, Mount) and layer.has_server
 
 

@@ -14,10 +14,16 @@ if TYPE_CHECKING:
     from finalstage.layers import Kind
 
 
-def scan(kernel: Kernel, own: frozenset[str] = frozenset(), old_root: str = "") -> Stack:
+def scan(
+    kernel: Kernel,
+    own: frozenset[str] = frozenset(),
+    old_root: str = "",
+    before: tuple[Layer, ...] = (),
+) -> Stack:
     """Return the stack as it is now, without the mounts at the places in `own`.
 
-    Paths below `old_root` are named as they were called before the pivot.
+    Paths below `old_root` are named as they were called before the pivot. `before` are the layers
+    of the last scan: what did not answer then is not asked a second time before it has.
 
     Never raises. What cannot be read is named in the stack's `problems`: a device in which its
     kind cannot look is a disk there, on what it stands on; a kind that cannot look at all is
@@ -25,7 +31,9 @@ def scan(kernel: Kernel, own: frozenset[str] = frozenset(), old_root: str = "") 
     """
     seen = world.look(kernel)
     seen = seen.but(
-        mounts=tuple(mount for mount in seen.mounts if mount.target not in own), old_root=old_root
+        mounts=tuple(mount for mount in seen.mounts if mount.target not in own),
+        old_root=old_root,
+        before=before,
     )
     layers: list[Layer] = []
     problems = list(seen.problems)

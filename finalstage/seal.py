@@ -142,7 +142,7 @@ class Sealing:
             if layer.id in self.errors:
                 continue
             try:
-                if not self.kernel.dm_status(layer.device).suspended:
+                if not self.kernel.dm_info(layer.device).suspended:
                     found.append(layer)
             except OSError as error:
                 if error.errno == ENXIO:
@@ -154,7 +154,7 @@ class Sealing:
     def is_suspended(self, layer: dm.Dm) -> bool:
         """Whether a device is suspended now."""
         try:
-            return self.kernel.dm_status(layer.device).suspended
+            return self.kernel.dm_info(layer.device).suspended
         except OSError:
             return False
 

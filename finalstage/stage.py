@@ -30,6 +30,7 @@ from finalstage.plan import plan
 from finalstage.scan import scan
 from finalstage.seal import Sealed, seal
 from finalstage.stack import Stack, covering
+from finalstage.unblock import unblock
 from finalstage.world import describe
 
 TYPE_CHECKING = False
@@ -106,6 +107,7 @@ def run(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) ->
     stage.phase("defuse", stage.defuse)
     stage.phase("kill", stage.kill)
     stage.phase("files", stage.files)
+    stage.phase("unblock", stage.unblock)
     stage.phase("close", stage.close)
     stage.phase("lock", stage.lock)
     stage.phase("settle", stage.settle)
@@ -203,6 +205,11 @@ class Stage:
         if self.alive:
             self.console.problem(f"cannot end {processes.names(self.alive)}")
 
+    def unblock(self) -> None:
+        """Have nothing that is written wait for somebody who will not come any more."""
+        self.stack = self.look()
+        unblock(self.kernel, self.stack, self.leaving(CLOSE_LEAVES), self.console.problem)
+
     def close(self) -> None:
         """Close what can be closed, and look again, until nothing changes."""
         self.stack = self.look()
@@ -229,7 +236,8 @@ class Stage:
 
     def look(self) -> Stack:
         """Scan, in bounded time; if that does not come back, the last stack must do."""
-        call = self.kernel.start("scan", lambda: scan(self.kernel, OWN_MOUNTS, OLD_ROOT))
+        act = bind(scan, self.kernel, OWN_MOUNTS, OLD_ROOT, self.stack.layers)
+        call = self.kernel.start("scan", act)
         self.kernel.wait((call,), min(SCAN_SECONDS, self.until - self.kernel.now()))
         if isinstance(call.value, Stack):
             for layer in call.value.closing():

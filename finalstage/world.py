@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from finalstage.kernel import Kernel
+    from finalstage.stack import Layer
 
     T = TypeVar("T")
 
@@ -53,7 +54,8 @@ class SwapArea(Value):
 
 class World(Value):
     """All of it, and what could not be read. `old_root` is where the root of before hangs now, and
-    `claimed` are the ids of the layers that other kinds have already seen in it."""
+    `claimed` are the ids of the layers that other kinds have already seen in it. `before` are the
+    layers of the last scan."""
 
     blocks: tuple[Block, ...]
     mounts: tuple[mountinfo.Entry, ...]
@@ -61,6 +63,7 @@ class World(Value):
     problems: tuple[str, ...]
     old_root: str = ""
     claimed: frozenset[str] = frozenset()
+    before: tuple[Layer, ...] = ()
 
     def name_of(self, path: str) -> str:
         """Return a path as it was called before the pivot."""

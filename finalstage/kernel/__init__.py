@@ -32,11 +32,15 @@ class Stat(Value):
 
 
 class Target(Value):
-    """One segment of a live dm table: start and length in sectors, and the target type."""
+    """One segment of a live dm table: start and length in sectors, and the target type.
+
+    `status` is what the target says of itself, of those types that have no secrets to tell.
+    """
 
     start: int
     length: int
     type: str
+    status: str = ""
 
 
 class FileSystemKey(Value):
@@ -52,15 +56,19 @@ class FileSystemKey(Value):
 
 
 class DmStatus(Value):
-    """The header of DM_TABLE_STATUS and the segments, never their parameters (keys are in them)."""
+    """The header of DM_TABLE_STATUS and the segments, never their parameters (keys are in them).
+
+    `live_table` is whether there is any; `targets` are not always asked for.
+    """
 
     name: str
     uuid: str
     open_count: int
     suspended: bool
     readonly: bool
+    live_table: bool
     inactive_table: bool
-    targets: tuple[Target, ...]
+    targets: tuple[Target, ...] = ()
 
 
 class Call:
@@ -157,7 +165,14 @@ class Kernel(Protocol):
     # Device mapper, <linux/dm-ioctl.h>.
 
     def dm_status(self, device: str) -> DmStatus:
-        """DM_TABLE_STATUS with DM_NOFLUSH_FLAG: does not wait for I/O, shows no key."""
+        """DM_TABLE_STATUS with DM_NOFLUSH_FLAG: shows no key.
+
+        Can hang, in targets that have metadata: one of thin waits for what its pool is writing,
+        one of era for ever while it is suspended (era_status() in drivers/md/dm-era-target.c).
+        """
+
+    def dm_info(self, device: str) -> DmStatus:
+        """DM_DEV_STATUS: the same without segments. No target is asked, and so it never hangs."""
 
     def dm_remove(self, device: str) -> None:
         """DM_DEV_REMOVE: EBUSY while open."""

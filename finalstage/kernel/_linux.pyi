@@ -16,6 +16,7 @@ class Lib:
     UMOUNT_NOFOLLOW: int
     DM_LIST_DEVICES: int
     DM_DEV_REMOVE: int
+    DM_DEV_STATUS: int
     DM_DEV_SUSPEND: int
     DM_TABLE_LOAD: int
     DM_TABLE_CLEAR: int

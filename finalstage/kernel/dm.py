@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 HEADER = ffi.sizeof("struct dm_ioctl")
 SPEC = ffi.sizeof("struct dm_target_spec")
 BUFFER = 16 * 1024
+SPOKEN = frozenset(("multipath",))
+"""The types of target whose words are kept."""
+
 LARGEST_BUFFER = 4 * 1024 * 1024
 
 
@@ -76,14 +79,26 @@ def status(control: int, device: str) -> DmStatus:
         if not header.flags & lib.DM_BUFFER_FULL_FLAG or size >= LARGEST_BUFFER:
             break
         size *= 4
+    return info_of(header, segments(buffer, header))
+
+
+def info(control: int, device: str) -> DmStatus:
+    """Return the header alone, for which no target is asked: dev_status()."""
+    _buffer, header = request(control, lib.DM_DEV_STATUS, device)
+    return info_of(header)
+
+
+def info_of(header: Any, targets: tuple[Target, ...] = ()) -> DmStatus:
+    """Return what a header says, and the segments that were asked for."""
     return DmStatus(
         name=text(header.name),
         uuid=text(header.uuid),
         open_count=header.open_count,
         suspended=bool(header.flags & lib.DM_SUSPEND_FLAG),
         readonly=bool(header.flags & lib.DM_READONLY_FLAG),
+        live_table=bool(header.flags & lib.DM_ACTIVE_PRESENT_FLAG),
         inactive_table=bool(header.flags & lib.DM_INACTIVE_PRESENT_FLAG),
-        targets=segments(buffer, header),
+        targets=targets,
     )
 
 
@@ -95,7 +110,9 @@ def segments(buffer: Any, header: Any) -> tuple[Target, ...]:
     offset = header.data_start
     for _ in range(header.target_count):
         spec = ffi.cast("struct dm_target_spec *", buffer + offset)
-        found.append(Target(spec.sector_start, spec.length, text(spec.target_type)))
+        kind = text(spec.target_type)
+        words = text(ffi.cast("char *", spec + 1)) if kind in SPOKEN else ""
+        found.append(Target(spec.sector_start, spec.length, kind, words))
         offset = header.data_start + spec.next
     return tuple(found)
 

@@ -262,6 +262,9 @@ class LinuxKernel:
     def dm_status(self, device: str) -> DmStatus:
         return dm.status(self._control(), device)
 
+    def dm_info(self, device: str) -> DmStatus:
+        return dm.info(self._control(), device)
+
     def dm_remove(self, device: str) -> None:
         dm.request(self._control(), lib.DM_DEV_REMOVE, device)
 

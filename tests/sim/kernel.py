@@ -312,6 +312,9 @@ class SimKernel(Secrets, Processes):
         assert isinstance(status, DmStatus)
         return status
 
+    def dm_info(self, device: str) -> DmStatus:
+        return self._ask("dm_info", device, cost=0.0)  # type: ignore[no-any-return]
+
     def dm_remove(self, device: str) -> None:
         self._ask("dm_remove", device)
 

@@ -250,13 +250,13 @@ def test_a_suspended_device_below_is_freed_first() -> None:
     machine = hung("vda")
     machine.devices["8:0"].dead = False
     machine.devices["253:7"] = Dm(
-        "dm-7", "253:7", ("8:0",), title="hang", targets=(Target(0, 2048, "linear"),),
+        "dm-7", "253:7", ("8:0",), title="hang", targets=(Target(0, 2048, "crypt"),),
         suspended=True,
     )  # fmt: skip
     machine.devices[CRYPT].below = ("253:7",)
     kernel = shut_down(machine)
     assert devices(machine) == {"vda"}
-    assert "linear hang does not answer: it fails all I/O from now on" in "".join(kernel.said)
+    assert "crypt hang does not answer: it fails all I/O from now on" in "".join(kernel.said)
 
 
 def test_a_mirror_goes_on_without_its_dead_half_and_loses_nothing() -> None:
@@ -342,6 +342,7 @@ def test_suspended_device_is_not_flushed() -> None:
     machine = main_stack()
     machine.mounts = [mount for mount in machine.mounts if mount.device != ROOT]
     machine.the(Dm, ROOT).suspended = True
+    machine.the(Dm, ROOT).targets = (Target(0, 1024, "crypt"),)
     kernel = shut_down(machine)
     assert ("flush", ROOT) not in kernel.done
     assert devices(machine) == {"vda", "vdb"}

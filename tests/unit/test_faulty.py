@@ -15,8 +15,8 @@ from tests.sim.kernel import SimKernel
 from tests.sim.machine import Machine
 
 LOOKING = {
-    "console", "dm_status", "drain_console", "encryption_key", "kernel_log", "listdir", "log",
-    "now", "read", "readlink", "sleep", "start", "stat", "tell_guardian", "wait",
+    "console", "dm_info", "dm_status", "drain_console", "encryption_key", "kernel_log", "listdir",
+    "log", "now", "read", "readlink", "sleep", "start", "stat", "tell_guardian", "wait",
     "wait_for_rcu",
 }  # fmt: skip
 

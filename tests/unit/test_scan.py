@@ -139,14 +139,14 @@ def test_a_dm_device_that_tells_nothing_may_have_a_key() -> None:
     """It has to be closed, or else sealed, whatever it is."""
     stack = look(main_stack(), {("dm_status", "253:0"): EIO})
     assert stack.problems == ("cannot read dm-0: I/O error",)
-    unread = titled(stack, "unread dm-0")
+    unread = titled(stack, "unread cryptroot")
     assert isinstance(unread, dm.Dm)
     assert unread.closes
     assert unread.has_live_key
     assert unread.has_key
     assert unread.sectors == 2048
-    assert below(stack, "linear vg-root") == {"unread dm-0"}
-    assert below(stack, "unread dm-0") == {"raid1 md0"}
+    assert below(stack, "linear vg-root") == {"unread cryptroot"}
+    assert below(stack, "unread cryptroot") == {"raid1 md0"}
 
 
 def test_a_dm_device_that_has_just_gone_is_no_problem() -> None:

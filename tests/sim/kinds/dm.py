@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Dm(Device):
-    """A device with a live table of `targets`, or none; `keyed` means that a key is in it."""
+    """A device with a live table of `targets`, or none; `keyed` means that a key is in it.
+
+    One that `queues` is a multipath that has no path left and waits for one. A `deferred` one goes
+    by itself when the last that has it open closes it.
+    """
 
     title: str = ""
     uuid: str = ""
@@ -27,6 +31,8 @@ class Dm(Device):
     inactive_table: bool = False
     keyed: bool = False
     error_loaded: bool = False
+    queues: bool = False
+    deferred: bool = False
 
     kind: ClassVar[str] = "dm"
 
@@ -35,7 +41,7 @@ class Dm(Device):
         return self.title or self.name
 
     def waits(self) -> bool:
-        return self.suspended or self.dead
+        return self.suspended or self.dead or self.queues
 
     def breaks(self, below: list[bool]) -> bool:
         return any(target.type == "error" for target in self.targets) or super().breaks(below)
@@ -52,17 +58,23 @@ class Dm(Device):
         if not self.targets:
             raise BlockedError
         super().flush(kernel)
+        if self.deferred and not kernel.machine.holders(self.device):
+            kernel.machine.remove(self)
 
     def dm_status(self, kernel: SimKernel) -> DmStatus:
-        """Describe it."""
+        """Describe it, and its segments."""
+        return self.dm_info(kernel).but(targets=self.targets)  # type: ignore[no-any-return]
+
+    def dm_info(self, kernel: SimKernel) -> DmStatus:
+        """Describe it without asking a target."""
         return DmStatus(
             name=self.title or self.name,
             uuid=self.uuid,
             open_count=len(kernel.machine.holders(self.device)),
             suspended=self.suspended,
             readonly=False,
+            live_table=bool(self.targets),
             inactive_table=self.inactive_table,
-            targets=self.targets,
         )
 
     def dm_remove(self, kernel: SimKernel) -> None:
@@ -89,7 +101,10 @@ class Dm(Device):
         self.error_loaded = True
 
     def dm_resume(self, kernel: SimKernel) -> None:
-        """Go on, with the table that was loaded."""
+        """Go on, with the table that was loaded: crypt_preresume() refuses without a key."""
+        crypt = any(target.type == "crypt" for target in self.targets)
+        if crypt and not self.keyed and not self.error_loaded:
+            raise error(errno.EAGAIN, self.device)
         if self.error_loaded:
             self.targets = (Target(0, self.sectors, "error"),)
             self.below, self.keyed, self.error_loaded = (), False, False
@@ -97,7 +112,14 @@ class Dm(Device):
         kernel.let_go()
 
     def dm_message(self, kernel: SimKernel, sector: int, message: str) -> None:
-        """Only crypt targets understand ``key wipe``, and only while suspended."""
+        """Multipath targets understand ``fail_if_no_path``, unless suspended; crypt targets
+        ``key wipe``, and only then."""
+        if message == "fail_if_no_path" and any(x.type == "multipath" for x in self.targets):
+            if self.suspended:
+                raise error(errno.EBUSY, self.device)
+            self.queues, self.failing = False, self.queues
+            kernel.let_go()
+            return
         crypt = [target for target in self.targets if target.type == "crypt"]
         if message != "key wipe" or not any(target.start == sector for target in crypt):
             raise error(errno.EINVAL, self.device)

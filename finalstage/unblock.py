@@ -1,0 +1,61 @@
+"""Nothing waits any more for somebody who will not come: for whoever has suspended a device, or for
+a path of a multipath.
+
+Before anything is written, and once processes are ended: one of them may have been at work on a
+device that it had suspended, and would have gone on with it.
+"""
+
+from __future__ import annotations
+
+from finalstage import progress
+from finalstage.bounded import bind, together
+from finalstage.layers import dm
+from finalstage.stack import covering, depths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finalstage.kernel import Kernel
+    from finalstage.stack import Stack
+
+ANSWER_SECONDS = 3.0
+
+
+def unblock(kernel: Kernel, stack: Stack, until: float, say: Callable[[str], None]) -> None:
+    """Have devices take I/O again that need not make it wait, the lowest first: what a device had
+    put off goes on to the one below.
+
+    One with a key stays as it is, ready to lose it, where what is below takes no I/O.
+    """
+    waiting = [x for x in stack.layers if isinstance(x, dm.Dm) and (x.suspended or x.lost)]
+    depth = depths(stack)
+    stuck = _silent(kernel, stack, waiting)
+    groups: dict[int, list[dm.Dm]] = {}
+    for layer in sorted(waiting, key=lambda layer: -depth.get(layer.id, 0)):
+        groups.setdefault(depth.get(layer.id, 0), []).append(layer)
+    for group in groups.values():
+        words: dict[str, str] = {}
+        free = [x for x in group if not (x.has_key and covering(stack, (x.id,)) & stuck)]
+        calls = {layer.id: bind(_unblock, kernel, layer, words) for layer in free}
+        errors = together(kernel, calls, ANSWER_SECONDS, until)
+        for layer in group:
+            if layer not in free:
+                say(f"{layer.title} stays suspended: what is below does not answer")
+            elif errors[layer.id]:
+                say(f"{layer.title} is suspended, and does not go on: {errors[layer.id]}")
+            elif words[layer.id]:
+                say(f"{layer.title} {words[layer.id]}")
+            if layer.suspended and (layer not in free or errors[layer.id]):
+                stuck.add(layer.id)
+
+
+def _silent(kernel: Kernel, stack: Stack, layers: list[dm.Dm]) -> set[str]:
+    """Return the disks below suspended devices that have I/O in flight and do not answer."""
+    below = covering(stack, (layer.id for layer in layers if layer.suspended))
+    disks = {x.device: x.id for x in stack.layers if x.kind == "disk" and x.id in below}
+    return {disks[device] for device in progress.silent(kernel, disks)}
+
+
+def _unblock(kernel: Kernel, layer: dm.Dm, words: dict[str, str]) -> None:
+    words[layer.id] = dm.unblock(kernel, layer)
