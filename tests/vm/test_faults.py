@@ -43,15 +43,17 @@ DEADLINE = BUDGET + 10
 BOUNDED = f"{DIRECT} --budget={BUDGET} --timeout=1s"
 
 
-def failing(phases: str) -> str:
+def failing(phases: str, path: str = BOUNDED) -> str:
     """The same with phases that fail."""
-    return BOUNDED.replace("exec ", f"FINALSTAGE_TEST=1 FINALSTAGE_FAULT=fail@{phases} exec ")
+    return path.replace("exec ", f"FINALSTAGE_TEST=1 FINALSTAGE_FAULT=fail@{phases} exec ")
 
 
+# A suspended device stands for one that hangs, and so must not simply be resumed.
+STUCK = failing("phase:unblock")
 # Nothing is freed before sealing, which then has to, and needs more time.
-UNFREED = failing("phase:free").replace(f"--budget={BUDGET}", "--budget=40")
+UNFREED = failing("phase:unblock+phase:free").replace(f"--budget={BUDGET}", "--budget=40")
 # Nothing is done about keys: then they must be found.
-UNSEALED = failing("phase:free+phase:seal")
+UNSEALED = failing("phase:unblock+phase:free+phase:seal")
 SMALL = 160
 PAIR = Hardware((Disk("a"), Disk("b", SMALL)))
 
@@ -88,7 +90,7 @@ def beside(name: str, *layers: Layer, top: str) -> Stack:
     return Stack(name, PAIR, whole, files=(*OLD, HUNG_OLD))
 
 
-def hung(name: str, stack: Stack, *unclean: str, path: str = BOUNDED) -> Row:
+def hung(name: str, stack: Stack, *unclean: str, path: str = STUCK) -> Row:
     """A row in which `hang` is suspended below a busy file system."""
     return Row(
         name,
@@ -142,7 +144,8 @@ LVM = beside("LVM on LUKS", HANG, Luks("crypt", "mapper/hang"), VOLUME, top="vg/
 
 def in_place(name: str, stack: Stack) -> Row:
     """The same where systemd, which would wait for ever by itself, executes finalstage at once."""
-    row = hung(name, stack, path=f"{RETURN_SOON} --budget={BUDGET}")
+    path = failing("phase:unblock", f"{RETURN_SOON} --budget={BUDGET}")
+    row = hung(name, stack, path=path)
     return replace(row, before=(*row.before, IN_PLACE))
 
 
@@ -169,7 +172,7 @@ ROOT_LVM = replace(
 )
 
 
-def hung_root(name: str, stack: Stack, path: str = BOUNDED) -> Row:
+def hung_root(name: str, stack: Stack, path: str = STUCK) -> Row:
     """A row in which `hang` is suspended below the root."""
     return Row(
         name,
@@ -228,7 +231,7 @@ DEAD_MIRROR = Stack(
 )
 
 
-def half_hung(name: str, stack: Stack, path: str = BOUNDED) -> Row:
+def half_hung(name: str, stack: Stack, path: str = STUCK) -> Row:
     """A row in which one half of a mirror hangs below the root: nothing may be lost."""
     return Row(
         name,
@@ -387,7 +390,7 @@ ROWS = [
     replace(hung("hung: no /proc", LUKS), before=(SUSPEND, writing("/hung"), NO_PROC)),
     replace(hung("hung: no /sys", LUKS), before=(SUSPEND, writing("/hung"), NO_SYS)),
     odd("/dev is empty", path=f"{NO_DEV}; {BOUNDED}"),
-    hung("hung: /dev is empty", LUKS, path=f"{NO_DEV}; {BOUNDED}"),
+    hung("hung: /dev is empty", LUKS, path=f"{NO_DEV}; {STUCK}"),
     odd("no console", path=DUMB),
     replace(odd("32 MiB of memory left", leave(32)), tools=("fill",)),
     odd("the tree is read-only", "mount -o remount,ro /run/initramfs"),
