@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import EBUSY, ENOENT
+
 from finalstage.world import text
 
 TYPE_CHECKING = False
@@ -16,6 +18,9 @@ STILL_SECONDS = 2.0
 """How long a device must have requests in flight, and answer none, to count as silent."""
 
 TICK = 0.1
+
+GOING_SECONDS, GOING_TICK = 1.0, 0.01
+"""How long what is on its way out may do nothing to the devices below it, and how often to look."""
 
 
 def transferred(kernel: Kernel, device: str) -> int:
@@ -50,6 +55,27 @@ def silent(kernel: Kernel, devices: Iterable[str]) -> set[str]:
         kernel.sleep(TICK)
         still = {device for device in still if transferred(kernel, device) == before[device]}
     return {device for device in still if in_flight(kernel, device)}
+
+
+def wait_until_gone(kernel: Kernel, path: str, devices: tuple[str, ...]) -> None:
+    """Wait until a directory of sysfs is gone, as long as something moves on the devices below.
+
+    For what the kernel takes down after it was told to, and after the call came back. EBUSY if it
+    stays: somebody has it open.
+    """
+    counts, moved = -1, kernel.now()
+    while kernel.now() - moved < GOING_SECONDS:
+        try:
+            kernel.listdir(path)
+        except OSError as error:
+            if error.errno == ENOENT:
+                return
+            raise
+        before, counts = counts, sum(transferred(kernel, device) for device in devices)
+        if counts != before:
+            moved = kernel.now()
+        kernel.sleep(GOING_TICK)
+    raise OSError(EBUSY, "busy", path)
 
 
 def dirty_bytes(kernel: Kernel) -> int:

@@ -6,6 +6,7 @@ A new kind is a new module here, named in `KINDS`.
 from __future__ import annotations
 
 from finalstage.layers import (
+    bcache,
     disk,
     dm,
     loop,
@@ -54,6 +55,7 @@ KINDS: tuple[Kind, ...] = (
     swap,
     dm,
     md,
+    bcache,
     loop,
     zram,
     nbd,

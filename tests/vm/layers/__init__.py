@@ -10,6 +10,7 @@ should be. A new kind of layer is one more class like these.
 from __future__ import annotations
 
 from tests.vm.layers.base import NONE, PASSPHRASE, ROOT, Common, Layer, Modules
+from tests.vm.layers.bcache import Bcache, WaitingBcache
 from tests.vm.layers.dm import Linear, Multipath
 from tests.vm.layers.keyed import Crypt, Integrity, Luks
 from tests.vm.layers.lvm import Lvm
@@ -22,6 +23,7 @@ __all__ = [
     "NONE",
     "PASSPHRASE",
     "ROOT",
+    "Bcache",
     "Bind",
     "Btrfs",
     "Common",
@@ -39,5 +41,6 @@ __all__ = [
     "Overlay",
     "Raid",
     "Swap",
+    "WaitingBcache",
     "Xfs",
 ]

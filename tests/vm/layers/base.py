@@ -60,17 +60,22 @@ def table(name: str) -> str:
     return f"/run/tray/{name}.table"
 
 
+def changes_in_memory(lower: str, name: str) -> str:
+    """Shell text that makes /dev/mapper/NAME: a device that cannot be written to, whose changes
+    stay in memory."""
+    return f"""
+        modprobe -a loop dm-snapshot
+        truncate -s 64M /tmp/{name}.changes
+        memory=$(losetup -f)
+        losetup $memory /tmp/{name}.changes
+        echo "0 $(blockdev --getsz /dev/{lower}) snapshot /dev/{lower} $memory N 8" |
+            dmsetup create {name}"""
+
+
 def writable(lower: str) -> str:
     """Shell text that makes a device, of `copy` of `lower`, of which all writes stay in memory:
     for what opens a device for writing though the disks of a second boot cannot be written to."""
-    changes = f"/tmp/{copy(lower)}.changes"
-    return f"""
-        modprobe -a loop dm-snapshot
-        truncate -s 64M {changes}
-        memory=$(losetup -f)
-        losetup $memory {changes}
-        echo "0 $(blockdev --getsz /dev/{lower}) snapshot /dev/{lower} $memory N 8" |
-            dmsetup create {copy(lower)}"""
+    return changes_in_memory(lower, copy(lower))
 
 
 def copy(lower: str) -> str:

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tests.vm.layers.base import NONE, PASSPHRASE, Common, mac_key, table, volume_key
+from tests.vm.layers.base import (
+    NONE,
+    PASSPHRASE,
+    Common,
+    changes_in_memory,
+    mac_key,
+    table,
+    volume_key,
+)
 
 
 def zeros(name: str, mib: int) -> str:
@@ -174,14 +182,8 @@ class Integrity(Common):
 
     def judge(self) -> str:
         """Open it as the next boot would: its own journal is replayed, here into memory."""
-        lower, upper = f"/dev/{self.lower}", f"{self.name}-replayed"
-        changes = f"/tmp/{self.name}.changes"
+        upper = f"{self.name}-replayed"
         return f"""
-            modprobe -a loop dm-snapshot
-            truncate -s 64M {changes}
-            memory=$(losetup -f)
-            losetup $memory {changes}
-            echo "0 $(blockdev --getsz {lower}) snapshot {lower} $memory N 8" |
-                dmsetup create {upper}
-            sed -i 's# {lower} # /dev/mapper/{upper} #' {table(self.name)}
+            {changes_in_memory(self.lower, upper)}
+            sed -i 's# /dev/{self.lower} # /dev/mapper/{upper} #' {table(self.name)}
             opens {self.name} dmsetup create {self.name} {table(self.name)}"""
