@@ -101,7 +101,7 @@ class RecordedKernel:
         name, uuid, opened, *flags, table = self._answer("dm", device, ENXIO)
         suspended, readonly, inactive = flags
         targets = tuple(Target(*target) for target in table)
-        return DmStatus(name, uuid, opened, suspended, readonly, inactive, targets)
+        return DmStatus(name, uuid, opened, suspended, readonly, bool(table), inactive, targets)
 
     def _answer(self, question: str, thing: str, otherwise: int) -> Any:
         found = self.recording.answers.get((question, thing), otherwise)
