@@ -27,8 +27,8 @@ eight that hang must not stop a ninth."""
 
 PASSED_SHARE = 1 / 8
 """Share of the patience after which a stubborn run no longer has others wait for a step that stands
-still. What hangs mostly hangs from top to bottom, and the whole stack should not take its time
-layer by layer."""
+still; at once where one of its disks has cost somebody all of it before. What hangs mostly hangs
+from top to bottom, and the whole stack should not take its time layer by layer."""
 
 AGAIN = 2.0
 """Seconds of patience with a disk that has cost somebody all of it before."""
@@ -178,11 +178,27 @@ class Run:
         """Start as many steps as there is room for."""
         now = self.kernel.now()
         room = max(0, WIDTH - sum(now - call.started < TICK for call in self.running))
-        for step in self.ready[:room]:
+        steps, self.ready = self.ready[:room], self.ready[room:]
+        for step in steps:
             act = bind(self.act, self.kernel, step.layer)
             call = self.kernel.start(step.layer.title, act)
-            self.running[call] = Running(step, now)
-        del self.ready[:room]
+            state = self.running[call] = Running(step, now)
+            if self.stubborn and self.is_known(self.transferred_below(step)):
+                self.pass_by(state)
+
+    def transferred_below(self, step: Step) -> dict[str, int]:
+        """Return how many requests each disk below a step's layer has completed."""
+        return self.closer.transferred(self.disks_below(step.layer.id))
+
+    def is_known(self, counts: dict[str, int]) -> bool:
+        """Whether one of some disks has stood still since somebody was left behind above it."""
+        return any(self.closer.still.get(disk) == count for disk, count in counts.items())
+
+    def pass_by(self, state: Running) -> None:
+        """Have those that wait for a step wait for it no longer."""
+        if not state.passed:
+            state.passed = True
+            self.free_users(state.step)
 
     def disks_below(self, id: str) -> list[str]:
         """Return the disks that a layer stands on in the end."""
@@ -198,10 +214,13 @@ class Run:
             self.free_users(state.step)
 
     def leave_behind(self, call: Call) -> None:
-        """Give a call up."""
-        layer = self.running.pop(call).step.layer
+        """Give a call up. A stubborn run goes on below it."""
+        state = self.running.pop(call)
+        if self.stubborn:
+            self.pass_by(state)
+        layer = state.step.layer
         self.closer.left_behind[layer.id] = call
-        self.closer.still |= self.closer.transferred(self.disks_below(layer.id))
+        self.closer.still |= self.transferred_below(state.step)
         seconds = self.kernel.now() - call.started
         self.listen(Outcome(layer, TimeoutError(f"no answer in {seconds:.0f} s"), seconds))
 
@@ -212,16 +231,14 @@ class Run:
         for call, state in list(self.running.items()):
             if now - call.started < TICK:
                 continue
-            counts = self.closer.transferred(self.disks_below(state.step.layer.id))
+            counts = self.transferred_below(state.step)
             stood = now - state.moved
-            known = any(self.closer.still.get(disk) == count for disk, count in counts.items())
             if sum(counts.values()) != state.transferred:
                 state.transferred, state.moved = sum(counts.values()), now
-            elif stood >= (min(patience, AGAIN) if known else patience):
+            elif stood >= (min(patience, AGAIN) if self.is_known(counts) else patience):
                 found.append(call)
-            elif stood >= patience * PASSED_SHARE and self.stubborn and not state.passed:
-                state.passed = True
-                self.free_users(state.step)
+            elif stood >= patience * PASSED_SHARE and self.stubborn:
+                self.pass_by(state)
         return found
 
     def show(self) -> None:

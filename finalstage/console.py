@@ -57,7 +57,10 @@ def to_json(value: object) -> str:
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(to_json, value)) + "]"
-    return '"' + "".join(map(_character, str(value))) + '"'
+    text = str(value)
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return '"' + "".join(map(_character, text)) + '"'
 
 
 def _character(character: str) -> str:

@@ -127,9 +127,10 @@ class Sealing:
             self.suspend_hard([layer for layer in self.active() if layer in hopeful])
 
     def suspend_hard(self, layers: list[dm.Dm]) -> None:
-        """Suspend without flushing or freezing anything. It still waits for I/O in flight."""
+        """Suspend without flushing or freezing anything. It still waits for I/O in flight, so the
+        topmost comes first: what is suspended below it would hold its I/O."""
         self.each(
-            layers,
+            sorted(layers, key=lambda layer: self.depth.get(layer.id, 0)),
             lambda layer: self.kernel.dm_suspend(layer.device, lockfs=False, flush=False),
             SUSPEND_SECONDS,
         )

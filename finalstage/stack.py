@@ -119,6 +119,16 @@ def _reaches(layers: dict[str, Layer], upper: str, lower: str) -> bool:
     return False
 
 
+def groups(stack: Stack) -> list[list[Layer]]:
+    """Return the layers by rounds, those that nobody holds first, without circles."""
+    found: dict[int, list[Layer]] = {}
+    depth = depths(stack)
+    for layer in stack.layers:
+        if layer.id in depth:
+            found.setdefault(depth[layer.id], []).append(layer)
+    return [found[number] for number in sorted(found)]
+
+
 def covering(stack: Stack, ids: Iterable[str]) -> set[str]:
     """Return `ids` and everything that they stand on, down to the disks."""
     layers = stack.by_id()

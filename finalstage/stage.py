@@ -29,7 +29,7 @@ from finalstage.layers.dm import Dm
 from finalstage.plan import plan
 from finalstage.scan import scan
 from finalstage.seal import Sealed, seal
-from finalstage.stack import Stack, covering
+from finalstage.stack import Stack, covering, groups
 from finalstage.unblock import unblock
 from finalstage.world import describe
 
@@ -56,6 +56,7 @@ KILL_SECONDS = 5.0
 SCAN_SECONDS = 10.0
 HOLDERS_SECONDS = 3.0
 RETURN_SECONDS = 1.0
+FLUSH_SECONDS = 3.0
 SYNC_SECONDS, SYNC_BESIDE_SECONDS = 10.0, 1.0
 """The latter where something hangs: then sync(2) only gets the others going, and never returns."""
 
@@ -64,7 +65,9 @@ MOST_DRAWN = 40
 
 DRAIN_SECONDS = 2.0
 PASS_BY_SECONDS = 0.2
-REBOOT_SECONDS, REBOOT_SECONDS_MOST = 5.0, 30.0
+REBOOT_SECONDS, REBOOT_SECONDS_MOST = 3.0, 30.0
+SYSRQ_SECONDS = 0.5
+"""For what is left to do when reboot(2) hangs."""
 
 FALLBACKS = {
     "poweroff": ("poweroff", "poweroff", "halt"),
@@ -113,6 +116,7 @@ def run(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) ->
     stage.phase("settle", stage.settle)
     stage.phase("free", stage.free)
     stage.phase("seal", stage.seal)
+    stage.phase("flush", stage.flush)
     stage.phase("keys", stage.keys)
     stage.phase("scrub", stage.scrub)
     stage.phase("report", stage.report)
@@ -131,6 +135,7 @@ class Stage:
         self.alive: list[Process] = []
         self.stack = Stack(layers=())
         self.seen: dict[str, Layer] = {}
+        self.used: set[str] = set()
         self.failures: dict[str, Outcome] = {}
         self.sealed: list[Sealed] = []
         self.key_left = False
@@ -242,6 +247,7 @@ class Stage:
         if isinstance(call.value, Stack):
             for layer in call.value.closing():
                 self.seen.setdefault(layer.id, layer)  # as it was before it was sealed
+            self.used |= covering(call.value, [layer.id for layer in call.value.closing()])
             return call.value
         reason = describe(call.error) if call.error else f"no answer in {SCAN_SECONDS:.0f} s"
         self.console.problem(f"cannot scan the machine: {reason}")
@@ -341,6 +347,23 @@ class Stage:
             self.key_left = True
         else:
             self.kernel.tell_guardian("sealed")
+
+    def flush(self) -> None:
+        """Have disks write out their caches once more, where not all on them was closed in order:
+        what hangs or was sealed above one may have kept its flush from it."""
+        if not (self.failures or self.sealed or self.stack.closing()):
+            return
+        hung = self.hung()
+        disks = Stack(
+            layers=tuple(
+                layer
+                for layer in self.stack.layers
+                if not layer.closes and layer.id in self.used and layer.id not in hung
+            )
+        )
+        for group in groups(disks):  # partitions first
+            calls = {layer.title: bind(layers.settle, self.kernel, layer) for layer in group}
+            together(self.kernel, calls, FLUSH_SECONDS, self.leaving(LAST_CLOSE_LEAVES / 2))
 
     def say_all(self, lines: list[Line]) -> None:
         """Say what a phase has to say."""
@@ -461,7 +484,8 @@ class Stage:
 
     def reboot_hangs(self, command: str) -> bool:
         """Call reboot(2). Returns only if it failed, or hangs, and says which."""
-        patience = max(REBOOT_SECONDS, min(REBOOT_SECONDS_MOST, self.until - self.kernel.now()))
+        left = self.until - self.kernel.now() - SYSRQ_SECONDS
+        patience = max(REBOOT_SECONDS, min(REBOOT_SECONDS_MOST, left))
         reboot = bind(self.kernel.reboot, command, self.request.argument)
         call = self.kernel.start(command, reboot)
         hangs = not self.kernel.wait((call,), patience)

@@ -25,17 +25,17 @@ class Value:
 
     __fields__: Any = ()
     __defaults__: Any = {}
+    __names__: Any = frozenset()
 
     def __init_subclass__(cls) -> None:
         own = tuple(n for n in cls.__dict__.get("__annotations__", ()) if n not in cls.__fields__)
         cls.__fields__ = cls.__fields__ + own
         cls.__defaults__ = cls.__defaults__ | {n: cls.__dict__[n] for n in own if n in cls.__dict__}
+        cls.__names__ = frozenset(cls.__fields__)
 
     def __init__(self, *args: Any, **named: Any) -> None:
-        values = dict(self.__defaults__)
-        values.update(zip(self.__fields__, args, strict=False))
-        values.update(named)
-        if len(args) > len(self.__fields__) or set(values) != set(self.__fields__):
+        values = {**self.__defaults__, **dict(zip(self.__fields__, args, strict=False)), **named}
+        if len(args) > len(self.__fields__) or values.keys() != self.__names__:
             raise TypeError(f"{type(self).__name__} takes {', '.join(self.__fields__)}")
         self.__dict__.update(values)
 

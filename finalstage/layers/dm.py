@@ -222,6 +222,9 @@ def close(kernel: Kernel, layer: Layer) -> None:
     """
     try:
         settle(kernel, layer)
+    except OSError as error:
+        if error.errno != ENXIO:  # it has gone by itself
+            raise
     finally:
         try:
             kernel.dm_remove(layer.device)

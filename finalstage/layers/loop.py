@@ -81,6 +81,9 @@ def close(kernel: Kernel, layer: Layer) -> None:
     """
     try:
         settle(kernel, layer)
+    except OSError as error:
+        if error.errno != ENXIO:  # it has gone by itself
+            raise
     finally:
         try:
             kernel.detach_loop(layer.device)
