@@ -20,7 +20,11 @@ class HangError(BaseException):
 
 
 class BlockedError(HangError):
-    """The call does not come back until the device that it waits for lets go."""
+    """The call does not come back until something below `device` lets go of its I/O."""
+
+    def __init__(self, device: str = "") -> None:
+        super().__init__(device)
+        self.device = device
 
 
 def error(code: int, name: str) -> OSError:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from finalstage.kernel import Call, DmStatus, Stat
 from tests.sim.faults import HANG, BlockedError, HangError, error
 from tests.sim.kinds import KINDS, owner
-from tests.sim.kinds.mount import Mount
-from tests.sim.machine import Device, Machine
+from tests.sim.kinds.mount import Mount, Unseen
+from tests.sim.machine import Device, Machine, Thing
 from tests.sim.processes import Processes
 from tests.sim.secrets import Secrets
 
@@ -23,14 +23,32 @@ __all__ = ["HANG", "BlockedError", "HangError", "SimKernel"]
 
 FOREVER = float("inf")
 PID = 50
-BLOCK_NAMES = ("/sys/class/block", "/sys/block")
-BLOCK_NUMBERS = "/sys/dev/block"
+BY_CLASS, BY_NAME, BY_NUMBER = "/sys/class/block/", "/sys/block/", "/sys/dev/block/"
+
+
+class Blocked(NamedTuple):
+    """A call that waits: what it does, the device that it has asked, and what does not answer."""
+
+    function: Callable[[], object]
+    asked: str
+    below: list[Device]
+
+
+class Lost(NamedTuple):
+    """What a thing had to write, and why it will never be written."""
+
+    key: str
+    why: str
 
 
 class SimKernel(Secrets, Processes):
-    """A `Kernel` on a simulated machine. `said` is the console, `down` how the machine
-    ended and `down_at` when. `lost` are the mounts whose data found only errors, `violations`
-    what was closed while something stood on it."""
+    """A `Kernel` on a simulated machine. `said` is the console, `done` what was called, `struck`
+    which calls met with a fault; `down` how the machine ended and `down_at` when.
+
+    `lost` is what had something to write that will never be written.
+    `violations` are things that nobody should do, though the kernel lets them: to close what
+    something stands on, to take away a disk that answers.
+    """
 
     pid = PID
 
@@ -41,28 +59,39 @@ class SimKernel(Secrets, Processes):
         self.records: list[str] = []
         self.told: list[str] = []
         self.done: list[tuple[str, str]] = []
-        self.lost: list[str] = []
+        self.struck: list[tuple[str, str]] = []
+        self.lost: list[Lost] = []
         self.violations: list[str] = []
         self.down = ""
         self.down_at = FOREVER
         self.argument = ""
+        self._names = {device.name: device for device in machine.devices.values()}
         self._clock = 0.0
         self._cost = 0.0
         self._finish: dict[Call, float] = {}
-        self._blocked: dict[Call, Callable[[], object]] = {}
+        self._results: dict[Call, tuple[object, BaseException | None]] = {}
+        self._blocked: dict[Call, Blocked] = {}
 
     # Faults and time
 
     def _enter(self, operation: str, name: str, cost: float = 0.001) -> None:
         self._cost += cost
+        if self.faults:
+            self._meet(operation, name)
+        self.done.append((operation, name))
+
+    def _meet(self, operation: str, name: str) -> None:
+        """Let a call meet its fault."""
         fault = self.faults.get((operation, name), self.faults.get(operation))
+        if fault is None:
+            return
+        self.struck.append((operation, name))
         if fault is HANG:
             raise HangError
         if isinstance(fault, BaseException):
-            raise fault
-        if isinstance(fault, float):
-            self._cost += fault
-        self.done.append((operation, name))
+            raise type(fault)(*fault.args)
+        assert isinstance(fault, float)
+        self._cost += fault
 
     def now(self) -> float:
         return self._clock
@@ -78,24 +107,43 @@ class SimKernel(Secrets, Processes):
 
     def _run(self, call: Call, function: Callable[[], object]) -> None:
         self._cost = 0.0
+        value: object = None
+        failure: BaseException | None = None
         try:
-            call.value = function()
-        except BlockedError:
+            value = function()
+        except BlockedError as blocked:
             self._cost = FOREVER
-            self._blocked[call] = function
+            below = [lower for lower in self.machine.reaches(blocked.device) if lower.waits()]
+            self._blocked[call] = Blocked(function, blocked.device, below)
         except HangError:
             self._cost = FOREVER
-        except BaseException as failure:
-            call.error = failure
+        except BaseException as problem:
+            failure = problem
+        self._results[call] = (value, failure)
         self._finish[call] = self._clock + self._cost
         self._cost = 0.0  # what follows outside of a call costs nothing yet
 
     def let_go(self) -> None:
-        """Have what is blocked try again: something was taken away."""
-        cost, blocked, self._blocked = self._cost, self._blocked, {}
-        for call, function in blocked.items():
-            self._run(call, function)
+        """Have what is blocked go on, where all that it waits for has let go or is gone. What is
+        in flight to a dead disk stays so, even if an array above goes on without that."""
+        cost, devices = self._cost, self.machine.devices
+        for call, blocked in list(self._blocked.items()):
+            if not any(x.waits() and x.device in devices for x in blocked.below):
+                del self._blocked[call]
+                self._run(call, blocked.function)
         self._cost = cost
+
+    def in_flight(self, device: Device) -> bool:
+        """Whether a device has passed something down that will not come back: a dead disk below
+        has something from everybody, what is suspended only what it was asked for."""
+        below = self.machine.paths(device)
+        if any(lower.dead for lower in below):
+            return True
+        return any(
+            device in self.machine.reaches(blocked.asked)
+            for blocked in self._blocked.values()
+            if any(x.waits() and x is not device and x in below for x in blocked.below)
+        )
 
     def wait(self, calls: Iterable[Call], timeout: float) -> list[Call]:
         waiting = list(calls)
@@ -105,6 +153,7 @@ class SimKernel(Secrets, Processes):
         done = [call for call in waiting if self._finish[call] <= self._clock]
         for call in done:
             call.done = True
+            call.value, call.error = self._results[call]
             call.finished = self._finish[call]
         return done
 
@@ -166,7 +215,7 @@ class SimKernel(Secrets, Processes):
     def listdir(self, path: str) -> list[str]:
         self._enter("listdir", path, 0.0)
         machine = self.machine
-        if path in BLOCK_NAMES:
+        if path + "/" in (BY_CLASS, BY_NAME):
             return [device.name for device in machine.devices.values() if not device.gone]
         device, name = self._block(path)
         if device:
@@ -206,39 +255,51 @@ class SimKernel(Secrets, Processes):
 
     def _block(self, path: str) -> tuple[Device | None, str]:
         """Return the device to whose directory a path belongs, and the rest of the path."""
-        if not path.startswith("/sys/"):
-            return None, ""
-        for place in BLOCK_NAMES:
-            if path.startswith(place + "/"):
-                name, _, rest = path[len(place) + 1 :].partition("/")
-                return self.device_named(name), rest
-        if path.startswith(BLOCK_NUMBERS + "/"):
-            number, _, rest = path[len(BLOCK_NUMBERS) + 1 :].partition("/")
+        if path.startswith(BY_CLASS):
+            name, _, rest = path[len(BY_CLASS) :].partition("/")
+            return self.device_named(name), rest
+        if path.startswith(BY_NUMBER):
+            number, _, rest = path[len(BY_NUMBER) :].partition("/")
             device = self.machine.devices.get(number)
             if device is None or device.gone:
                 raise error(errno.ENOENT, path)
             return device, rest
+        if path.startswith(BY_NAME):
+            name, _, rest = path[len(BY_NAME) :].partition("/")
+            return self.device_named(name), rest
         return None, ""
 
     def device_named(self, name: str) -> Device:
         """Return a device by its kernel name."""
-        for device in self.machine.devices.values():
-            if device.name == name and not device.gone:
-                return device
-        raise error(errno.ENOENT, name)
+        device = self._names.get(name)
+        if device is None or device.gone or device.device not in self.machine.devices:
+            raise error(errno.ENOENT, name)
+        return device
 
     # Mounts and swap
 
     def _mount_at(self, target: str) -> Mount:
-        found = [mount for mount in self.machine.mounts if mount.target == target]
-        if not found:
+        """Return the mount that the kernel finds there, from mount to mount; it is never one that
+        another one hides. EINVAL if what it finds is not the root of a mount."""
+        machine = self.machine
+        ids = {mount.id for mount in machine.mounts}
+        found = next(mount for mount in machine.mounts if mount.parent not in ids)
+        while True:
+            on_it = [
+                mount
+                for mount in machine.mounts
+                if mount.parent == found.id and (target + "/").startswith(mount.target + "/")
+            ]
+            if not on_it:
+                break
+            found = min(reversed(on_it), key=lambda mount: len(mount.target))
+        if found.target != target:
             raise error(errno.EINVAL, target)
-        return found[-1]
+        return found
 
     def umount(self, target: str, detach: bool = False, force: bool = False) -> None:
-        if not force:
-            self._enter("umount", target)
-        self._mount_at(target).umount(self, detach)
+        self._enter("give_up" if force else "umount", target)
+        self._mount_at(target).umount(self, detach, force)
 
     def remount(self, target: str, options: str, readonly: bool = False, data: str = "") -> None:
         self._enter("remount", target)
@@ -266,26 +327,54 @@ class SimKernel(Secrets, Processes):
 
     def sync(self) -> None:
         self._enter("sync", "")
-        for mount in self.machine.mounts:
-            mount.write_back(self)
+        blocked: HangError | None = None
+        for thing in (*self.machine.mounts, *self.machine.others):
+            try:
+                if isinstance(thing, Mount | Unseen):
+                    thing.write_back(self)
+                    for device in self.machine.paths(thing):  # ext4_sync_fs() flushes them
+                        device.dirty = False
+            except HangError as failure:  # all are told to write before any is waited for
+                blocked = failure
+        if blocked:
+            raise blocked
 
     # Block devices: what is done to one is the method of the same name of its kind.
 
     def _ask(self, operation: str, device: str, *arguments: object, cost: float = 0.001) -> Any:
         self._enter(operation, device, cost)
         found = self.machine.devices.get(device)
-        if found is None:
+        if found is None or found.gone:
             raise error(errno.ENXIO, device)
         method = getattr(found, operation, None)
         if method is None:
             raise error(errno.ENOTTY, device)
         return method(self, *arguments)
 
+    def refuse_while_held(self, thing: Thing) -> None:
+        """EBUSY while anything holds a thing."""
+        if self.machine.holders(thing.key):
+            raise error(errno.EBUSY, thing.key)
+
     def close(self, device: Device) -> None:
         """Close a device for one of its methods: EBUSY while anything holds it."""
-        if self.machine.holders(device.key):
-            raise error(errno.EBUSY, device.key)
+        self.refuse_while_held(device)
+        for other in self.machine.devices.values():
+            goes = other is device or (other.transparent and device.key in other.below)
+            if goes and other.unsaved():
+                self.lose(other, "closed before it was flushed")
         self.machine.remove(device)
+
+    def lose(self, thing: Thing, why: str) -> None:
+        """Take in that what a thing had to write will never be written."""
+        self.lost.append(Lost(thing.key, f"{thing.label}: {why}"))
+
+    def bury(self, device: Device) -> None:
+        """Take in that nothing gets past a device any more: what had still to be written through
+        it is lost."""
+        for thing in self.machine.things():
+            if thing.unsaved() and device in self.machine.paths(thing):
+                self.lose(thing, f"not written before {device.label} was wiped")
 
     def flush(self, device: str, alone: bool = False) -> None:
         if alone and self.machine.holders(device):

@@ -9,7 +9,7 @@ import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from tests.sim.faults import BlockedError, error
 
@@ -39,13 +39,22 @@ class Thing:
         return self.key
 
     def holds(self, machine: Machine) -> Iterable[str]:
-        """Yield the keys of what cannot be closed while this is there."""
+        """Return the keys of what cannot be closed while this is there."""
         raise NotImplementedError
+
+    def rests_on(self, machine: Machine) -> Iterable[str]:
+        """Return the devices to which its I/O goes on."""
+        return ()
+
+    def unsaved(self) -> bool:
+        """Whether it has something that what it rests on does not have yet."""
+        return False
 
 
 @dataclass
 class Device(Thing):
-    """A block device on others. `dirty` means that it has something that these do not have yet.
+    """A block device on others. `dirty` means that it has something that these do not have yet;
+    so much of it as the kernel does not write by itself is lost with it.
 
     A dead one answers nothing; a failing one answers only with errors. A `busy` one has something
     in flight and goes on answering, whenever no other one is dead. One that has `gone` its driver
@@ -78,8 +87,10 @@ class Device(Thing):
     # What becomes of I/O to it.
 
     def rests_on(self, machine: Machine) -> Iterable[str]:
-        """Return the devices to which its I/O goes on."""
         return self.below
+
+    def unsaved(self) -> bool:
+        return self.dirty
 
     def waits(self) -> bool:
         """Whether I/O to it never ends, whatever it lies on."""
@@ -91,6 +102,10 @@ class Device(Thing):
 
     def has_key(self) -> bool:
         """Whether it has a key in memory."""
+        return False
+
+    def goes_at_last_close(self) -> bool:
+        """Whether it goes by itself as soon as nothing holds it any more."""
         return False
 
     # What /sys shows in its directory.
@@ -137,19 +152,28 @@ class Device(Thing):
     # What can be done to it. An operation that a kind does not have is ENOTTY.
 
     def flush(self, kernel: SimKernel) -> None:
-        """Pass what is dirty in it to what it rests on, where it ends up dirty too."""
+        """Open it, pass what is dirty in it to what it rests on, and close it."""
         machine = kernel.machine
         if machine.blocked(self.device):
-            raise BlockedError
+            raise BlockedError(self.device)
         if machine.fails(self.device):
             raise error(errno.EIO, self.device)
-        self.dirty = False
-        for lower in self.rests_on(machine):
-            machine.devices[lower].dirty = True
+        self.pass_down(machine)
+        machine.closed(self.device)
+
+    def pass_down(self, machine: Machine) -> None:
+        """Have what is dirty in it in what it rests on, where it ends up dirty too."""
+        if self.dirty:
+            self.dirty = False
+            for lower in self.rests_on(machine):
+                machine.devices[lower].dirty = True
 
     def take_away(self, kernel: SimKernel) -> None:
-        """Have all I/O to it fail from now on, also what is in flight."""
+        """Have all I/O to it fail from now on, also what is in flight. Of one that is gone, the
+        partitions are too."""
         self.dead, self.failing = False, True
+        for other in kernel.machine.devices.values():
+            other.gone |= self.gone and other.transparent and self.key in other.below
         kernel.let_go()
 
 
@@ -241,23 +265,51 @@ class Machine:
                 found += self.holders(thing.key) if thing.transparent else [thing]
         return found
 
-    def remove(self, device: Device) -> None:
-        """Take a device away, and with it what is nothing without it, its partitions."""
-        del self.devices[device.device]
-        for other in list(self.devices.values()):
-            if other.transparent and device.device in other.below:
-                self.remove(other)
+    def remove(self, thing: Thing) -> None:
+        """Take a thing away, with what is nothing without it, its partitions, and with what goes
+        as the last that held it has gone."""
+        held = list(thing.holds(self))
+        if isinstance(thing, Device):
+            del self.devices[thing.device]
+            for other in list(self.devices.values()):
+                if other.transparent and thing.device in other.below:
+                    del self.devices[other.device]
+        else:
+            things: list[Any] = next(
+                x for x in (self.mounts, self.swaps, self.others) if thing in x
+            )
+            things.remove(thing)
+        for key in held:
+            self.closed(key)
 
-    def reaches(self, device: str) -> list[Device]:
-        """Return a device and all that its I/O passes. Circles are no harm."""
+    def closed(self, key: str) -> None:
+        """Take in that something that was open has been closed: whatever waits for that goes."""
+        device = self.devices.get(key)
+        if device is None:
+            return
+        if device.transparent:
+            for lower in device.below:
+                self.closed(lower)
+        elif device.goes_at_last_close() and not self.holders(key):
+            device.pass_down(self)  # blkdev_put() writes out its page cache
+            self.remove(device)
+
+    def paths(self, thing: Thing) -> list[Device]:
+        """Return all devices that the I/O of a thing passes, itself among them. Circles are no
+        harm."""
         found: dict[str, Device] = {}
-        todo = [device]
+        todo = [thing.key] if isinstance(thing, Device) else list(thing.rests_on(self))
         while todo:
             key = todo.pop()
-            if key in self.devices and key not in found:
-                found[key] = self.devices[key]
-                todo += self.devices[key].rests_on(self)
+            device = self.devices.get(key)
+            if device is not None and key not in found:
+                found[key] = device
+                todo += device.rests_on(self)
         return list(found.values())
+
+    def reaches(self, device: str) -> list[Device]:
+        """Return a device and all that its I/O passes."""
+        return self.paths(self.devices[device]) if device in self.devices else []
 
     def blocked(self, device: str) -> bool:
         """Whether I/O to a device never ends: it, or something below, is suspended or hangs."""

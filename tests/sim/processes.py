@@ -30,16 +30,16 @@ class Processes:
         if parts[1] != "proc" or not parts[2].isdigit():
             return None
         process = self._process(int(parts[2]), errno.ESRCH)
-        flags = PF_KTHREAD if process.kernel_thread else 0
-        ids = f"{process.state} {process.parent} 0 0 0 0 {flags} 0"
-        texts = {
-            "stat": f"{process.pid} ({process.name}) {ids}\n",
-            "cmdline": process.argv0 + "\0",
-            "mountinfo": "".join(f"{mount.line()}\n" for mount in self.machine.mounts),
-            "maps": "",
-            "oom_score_adj": f"{process.oom_score_adj}\n",
-        }
-        return texts[parts[3]]
+        name = parts[3]
+        if name == "stat":
+            flags = PF_KTHREAD if process.kernel_thread else 0
+            ids = f"{process.state} {process.parent} 0 0 0 0 {flags} 0"
+            return f"{process.pid} ({process.name}) {ids}\n"
+        if name == "cmdline":
+            return process.argv0 + "\0"
+        if name == "mountinfo":
+            return "".join(f"{mount.line()}\n" for mount in self.machine.mounts)
+        return {"maps": "", "oom_score_adj": f"{process.oom_score_adj}\n"}.get(name)
 
     def write_process(self, path: str, data: bytes) -> bool:
         """Take what is written to a file of a process; return whether it is one."""

@@ -56,7 +56,7 @@ def test_a_loop_device_below_what_was_sealed_goes_too() -> None:
     machine = machine_with_loop()
     machine.mounts[-1].busy = True
     kernel = shut_down(machine)
-    assert not machine.the(Dm, "253:7").keyed
+    assert not machine.the(Dm, "253:7").has_key()
     assert ("detach_loop", "7:0") in kernel.done
     assert "7:0" not in machine.devices
 

@@ -36,7 +36,7 @@ def test_what_is_suspended_is_wiped_though_the_time_is_over() -> None:
     machine = main_stack()
     machine.the(Dm, CRYPT).suspended = True
     assert not any(each.error for each in sealed(SimKernel(machine), set(), 0))
-    assert not machine.the(Dm, CRYPT).keyed
+    assert not machine.the(Dm, CRYPT).has_key()
 
 
 def test_a_stack_that_hangs_is_waited_for_once() -> None:

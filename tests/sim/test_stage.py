@@ -43,7 +43,7 @@ def devices(machine: Machine) -> set[str]:
 
 def keyless(machine: Machine) -> bool:
     """Whether the LUKS device is gone, or has lost its key."""
-    return CRYPT not in machine.devices or not machine.the(Dm, CRYPT).keyed
+    return CRYPT not in machine.devices or not machine.the(Dm, CRYPT).has_key()
 
 
 def test_main_stack_is_closed_from_the_top_down() -> None:
@@ -179,7 +179,7 @@ def test_below_a_foreign_pid_1_a_sealed_device_stays_suspended() -> None:
     machine.mounts[4].busy = True
     kernel = SimKernel(machine)
     run(kernel, ["poweroff"], {"FINALSTAGE_PID1": "no"})
-    assert not machine.the(Dm, CRYPT).keyed
+    assert not machine.the(Dm, CRYPT).has_key()
     assert machine.the(Dm, CRYPT).suspended
     assert "dm_load_error" not in [done[0] for done in kernel.done]
     assert kernel.down == "poweroff"

@@ -28,10 +28,10 @@ class Disk(Device):
     def cut_off(self, kernel: SimKernel) -> None:
         """Have it go, held or not: what stands on it then finds only errors."""
         if not kernel.machine.holders(self.device):
-            kernel.machine.remove(self)
+            kernel.close(self)
             return
-        if not self.dead:
-            kernel.violations.append(self.name)
+        if not kernel.machine.blocked(self.device):
+            kernel.violations.append(f"cut off {self.name}, which answers and is held")
         self.gone = True
         self.take_away(kernel)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from finalstage.kernel import DmStatus, Target
 from tests.sim.faults import BlockedError, error
 from tests.sim.kind import Kind
+from tests.sim.kinds.mount import Mount, Unseen
 from tests.sim.machine import Device
 
 if TYPE_CHECKING:
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
     from tests.sim.kernel import SimKernel
 
 
+MIRRORS = frozenset(("mirror", "raid"))
+"""Targets that go on as long as one of what they rest on does."""
+
+
 @dataclass
 class Dm(Device):
-    """A device with a live table of `targets`, or none; `keyed` means that a key is in it.
+    """A device with a live table of `targets`, or none. If it is `keyed`, each crypt target has a
+    key that can be wiped, and any other target keys in ways of its own.
 
-    One that `queues` is a multipath that has no path left and waits for one. A `deferred` one goes
-    by itself when the last that has it open closes it.
+    If `queues`, it is a multipath without a path that queues everything. A `deferred` one goes
+    as soon as nothing holds it any more.
     """
 
     title: str = ""
@@ -30,6 +36,7 @@ class Dm(Device):
     suspended: bool = False
     inactive_table: bool = False
     keyed: bool = False
+    wiped: set[int] = field(default_factory=set)
     error_loaded: bool = False
     queues: bool = False
     deferred: bool = False
@@ -40,26 +47,32 @@ class Dm(Device):
     def label(self) -> str:
         return self.title or self.name
 
+    def crypts(self) -> set[int]:
+        """Return where its crypt targets begin."""
+        return {target.start for target in self.targets if target.type == "crypt"}
+
+    def unsaved(self) -> bool:
+        return self.dirty and bool(self.targets)
+
     def waits(self) -> bool:
-        return self.suspended or self.dead or self.queues
+        return self.suspended or self.queues or self.dead or not self.targets
 
     def breaks(self, below: list[bool]) -> bool:
-        return any(target.type == "error" for target in self.targets) or super().breaks(below)
+        types = {target.type for target in self.targets}
+        if self.failing or "error" in types or ("multipath" in types and not below):
+            return True
+        return all(below) if below and types <= MIRRORS else any(below)
 
     def has_key(self) -> bool:
-        return self.keyed or self.inactive_table
+        whole = self.crypts() and all(target.type == "crypt" for target in self.targets)
+        return self.inactive_table or (self.keyed and not (whole and self.crypts() <= self.wiped))
+
+    def goes_at_last_close(self) -> bool:
+        return self.deferred
 
     def listdir(self, kernel: SimKernel, name: str) -> list[str]:
         found = super().listdir(kernel, name)
         return found if name else [*found, "dm"]
-
-    def flush(self, kernel: SimKernel) -> None:
-        """One without a table has nobody who would answer."""
-        if not self.targets:
-            raise BlockedError
-        super().flush(kernel)
-        if self.deferred and not kernel.machine.holders(self.device):
-            kernel.machine.remove(self)
 
     def dm_status(self, kernel: SimKernel) -> DmStatus:
         """Describe it, and its segments."""
@@ -74,7 +87,7 @@ class Dm(Device):
             suspended=self.suspended,
             readonly=False,
             live_table=bool(self.targets),
-            inactive_table=self.inactive_table,
+            inactive_table=self.inactive_table or self.error_loaded,
         )
 
     def dm_remove(self, kernel: SimKernel) -> None:
@@ -83,49 +96,68 @@ class Dm(Device):
 
     def dm_clear(self, kernel: SimKernel) -> None:
         """Drop the inactive table."""
-        self.inactive_table = False
+        self.inactive_table = self.error_loaded = False
 
     def dm_suspend(self, kernel: SimKernel, lockfs: bool, flush: bool) -> None:
-        """Hold I/O, once none is in flight any more."""
-        machine = kernel.machine
-        if machine.blocked(self.device):
-            raise BlockedError
-        if lockfs:
-            for mount in machine.mounts:
-                if mount.device == self.device:
-                    mount.write_back(kernel)
+        """Hold I/O, once none is in flight any more: __dm_suspend(). With `flush`, multipath
+        gives up what it queues: multipath_presuspend(). With `lockfs` too, all is written that is
+        dirty in a file system, and in the page cache: freeze_bdev()."""
+        if self.suspended:
+            return
+        if flush and self.queues:
+            self._fail_queue(kernel)
+        if flush and lockfs:
+            for thing in (*kernel.machine.mounts, *kernel.machine.others):
+                if isinstance(thing, Mount | Unseen) and thing.device == self.device:
+                    thing.write_back(kernel)
+            if self.unsaved() and kernel.machine.blocked(self.device):
+                raise BlockedError(self.device)
+            if not kernel.machine.fails(self.device):
+                self.pass_down(kernel.machine)
+        if kernel.in_flight(self):
+            raise BlockedError(self.device)
         self.suspended = True
 
     def dm_load_error(self, kernel: SimKernel, sectors: int) -> None:
-        """Load a table in which all I/O fails."""
-        self.error_loaded = True
+        """Load a table in which all I/O fails. It takes the place of one that was loaded before."""
+        if not sectors:
+            raise error(errno.EINVAL, self.device)
+        self.error_loaded, self.inactive_table = True, False
 
     def dm_resume(self, kernel: SimKernel) -> None:
-        """Go on, with the table that was loaded: crypt_preresume() refuses without a key."""
-        crypt = any(target.type == "crypt" for target in self.targets)
-        if crypt and not self.keyed and not self.error_loaded:
-            raise error(errno.EAGAIN, self.device)
+        """Go on, with the table that was loaded; what is active is suspended for that first."""
         if self.error_loaded:
+            self.dm_suspend(kernel, lockfs=False, flush=False)
+            kernel.bury(self)
             self.targets = (Target(0, self.sectors, "error"),)
             self.below, self.keyed, self.error_loaded = (), False, False
+            self.queues = False
+        elif self.crypts() and (not self.keyed or self.wiped):
+            raise error(errno.EAGAIN, self.device)  # crypt_preresume()
+        if not self.targets:
+            raise error(errno.EINVAL, self.device)
         self.suspended = False
         kernel.let_go()
 
+    def _fail_queue(self, kernel: SimKernel) -> None:
+        """Have a multipath without a path fail what it gets, and what it has queued."""
+        self.queues, self.failing = False, self.queues or self.failing
+        kernel.let_go()
+
     def dm_message(self, kernel: SimKernel, sector: int, message: str) -> None:
-        """Multipath targets understand ``fail_if_no_path``, unless suspended; crypt targets
-        ``key wipe``, and only then."""
-        if message == "fail_if_no_path" and any(x.type == "multipath" for x in self.targets):
+        """Multipath gives up what it queues, crypt its key while suspended: target_message()."""
+        if not self.targets:
+            raise error(errno.EINVAL, self.device)
+        type = next((target.type for target in self.targets if target.start == sector), "")
+        if type == "multipath" and message == "fail_if_no_path":
             if self.suspended:
                 raise error(errno.EBUSY, self.device)
-            self.queues, self.failing = False, self.queues
-            kernel.let_go()
-            return
-        crypt = [target for target in self.targets if target.type == "crypt"]
-        if message != "key wipe" or not any(target.start == sector for target in crypt):
+            self._fail_queue(kernel)
+        elif type == "crypt" and message == "key wipe" and self.suspended:
+            kernel.bury(self)
+            self.wiped.add(sector)
+        else:
             raise error(errno.EINVAL, self.device)
-        if not self.suspended:
-            raise error(errno.EINVAL, self.device)
-        self.keyed = False
 
 
 class DmKind(Kind):

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @dataclass
 class Mount(Thing):
     """A mount; `busy` means that something other than a process of the machine holds it, and
-    `written` that it has a file open for writing."""
+    `written` that it has a file open for writing. `silent` means that its server does not answer.
+
+    Mounts of one device are of one file system. `dirty` is about that, and the same in all.
+    """
 
     id: int
     parent: int
@@ -32,6 +35,7 @@ class Mount(Thing):
     written: bool = False
     options: str = ""
     dirty: bool = True
+    silent: bool = False
 
     @property
     def key(self) -> str:
@@ -42,12 +46,14 @@ class Mount(Thing):
         return self.target
 
     def holds(self, machine: Machine) -> Iterable[str]:
-        """Yield the mount that it is on, and the devices of its file system."""
+        """Return the mount that it is on, and the devices of its file system."""
         return (f"mount:{self.parent}", self.device)
 
     def rests_on(self, machine: Machine) -> Iterable[str]:
-        """Return the devices to which its file system writes."""
-        return (self.device,) if self.device in machine.devices else ()
+        return (self.device,)
+
+    def unsaved(self) -> bool:
+        return self.dirty and not self.readonly
 
     def line(self) -> str:
         """Return its line of mountinfo."""
@@ -66,31 +72,50 @@ class Mount(Thing):
             or bool(machine.holders(self.key))
         )
 
+    def shares(self, machine: Machine) -> bool:
+        """Whether its file system stays when it is unmounted."""
+        return any(
+            other is not self and isinstance(other, Mount | Unseen) and other.device == self.device
+            for other in (*machine.mounts, *machine.others)
+        )
+
     def write_back(self, kernel: SimKernel) -> None:
         """Write what is dirty in its file system to the devices, where it ends up dirty too."""
         machine = kernel.machine
-        if self.dirty and not self.readonly:
+        if self.silent:
+            raise BlockedError
+        if self.unsaved():
             for device in self.rests_on(machine):
                 if machine.blocked(device):
-                    raise BlockedError
-                if machine.fails(device) and self.target not in kernel.lost:
-                    kernel.lost.append(self.target)
-                machine.devices[device].dirty = True
+                    raise BlockedError(device)
+                if machine.fails(device):
+                    kernel.lose(self, "written to what only fails")
+                if device in machine.devices:
+                    machine.devices[device].dirty = True
         for other in machine.mounts:
             if other.device == self.device:
                 other.dirty = False
 
-    def umount(self, kernel: SimKernel, detach: bool) -> None:
+    def umount(self, kernel: SimKernel, detach: bool, force: bool) -> None:
         """Unmount it: EBUSY while held, unless it is only detached, and with it what is on it."""
         machine = kernel.machine
+        if force:
+            self.silent = False
+            kernel.let_go()
+        if self not in machine.mounts:
+            raise error(errno.EINVAL, self.target)  # who waited has unmounted it meanwhile
         if self.is_held(machine) and not detach:
             raise error(errno.EBUSY, self.target)
-        self.write_back(kernel)
-        gone = {self.id}
+        if machine.holders(self.key) and not force:
+            kernel.violations.append(f"detached {self.target} below what stands on it")
+        if not self.shares(machine):
+            self.write_back(kernel)
+        gone = [self]
         for other in machine.mounts:
-            if other.parent in gone:
-                gone.add(other.id)
-        machine.mounts = [other for other in machine.mounts if other.id not in gone]
+            if other.parent in [mount.id for mount in gone]:
+                gone.append(other)
+        for mount in gone:
+            machine.remove(mount)
 
     def remount(self, kernel: SimKernel, readonly: bool, data: str) -> None:
         """Take other options; EBUSY if it cannot be read-only since something writes to it."""
@@ -99,19 +124,23 @@ class Mount(Thing):
             if self.written:
                 raise error(errno.EBUSY, self.target)
             self.write_back(kernel)
-            self.readonly = True
+            for other in kernel.machine.mounts:
+                other.readonly |= other.device == self.device
 
     def freeze(self, kernel: SimKernel) -> None:
-        """Write it out, and let nobody write to it."""
+        """Write it out, and let nobody write to it; EBUSY if it is frozen already."""
+        frozen = Frozen(self.device)
+        if frozen in kernel.machine.others:
+            raise error(errno.EBUSY, self.target)
         self.write_back(kernel)
-        kernel.machine.others.append(Frozen(self.device))
+        kernel.machine.others.append(frozen)
 
     def thaw(self, kernel: SimKernel) -> None:
         """Let it go on; EINVAL if it is not frozen."""
         frozen = Frozen(self.device)
         if frozen not in kernel.machine.others:
             raise error(errno.EINVAL, self.target)
-        kernel.machine.others.remove(frozen)
+        kernel.machine.remove(frozen)
 
 
 @dataclass
@@ -128,6 +157,37 @@ class Frozen(Thing):
         return (self.device,)
 
 
+@dataclass
+class Unseen(Thing):
+    """A file system that is mounted in a namespace into which nobody can look."""
+
+    device: str
+    dirty: bool = True
+
+    @property
+    def key(self) -> str:
+        return f"unseen:{self.device}"
+
+    def holds(self, machine: Machine) -> Iterable[str]:
+        return (self.device,)
+
+    def rests_on(self, machine: Machine) -> Iterable[str]:
+        return (self.device,)
+
+    def unsaved(self) -> bool:
+        return self.dirty
+
+    def write_back(self, kernel: SimKernel) -> None:
+        """Write it out."""
+        if self.dirty:
+            if kernel.machine.blocked(self.device):
+                raise BlockedError(self.device)
+            if kernel.machine.fails(self.device):
+                kernel.lose(self, "written to what only fails")
+            kernel.machine.devices[self.device].dirty = True
+            self.dirty = False
+
+
 class MountKind(Kind):
     """Mounts."""
 
@@ -135,14 +195,25 @@ class MountKind(Kind):
     places = ("/proc/self/mountinfo",)
 
     def draw(self, builder: Builder) -> None:
-        """Mount a device somewhere."""
-        builder.mount(builder.take())
+        """Mount a device somewhere, or once more what is mounted."""
+        again = [mount for mount in builder.machine.mounts if mount.device in builder.devices]
+        if again and builder.number(5) == 0:
+            builder.mount(again[builder.number(len(again) - 1)].device)
+        else:
+            builder.mount(builder.take())
 
     def trouble(self, builder: Builder) -> None:
-        """Let some be busy, and some of these be written to."""
-        for mount in builder.machine.mounts[4:]:
-            mount.busy = builder.number(5) == 0
-            mount.written = mount.busy and builder.number(1) == 0
+        """Let some be busy, and some of these be written to; some frozen, some where nobody
+        looks."""
+        machine = builder.machine
+        for mount in machine.mounts[4:]:
+            luck = builder.number(19)
+            mount.busy = luck < 4
+            mount.written = luck < 2
+            if luck == 4:
+                machine.others.append(Frozen(mount.device))
+            if luck == 5:
+                machine.others.append(Unseen(mount.device))
 
     def read(self, kernel: SimKernel, path: str) -> str:
         return "\n".join(mount.line() for mount in kernel.machine.mounts)

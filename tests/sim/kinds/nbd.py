@@ -21,8 +21,10 @@ class Nbd(Disk):
         """It has lost its connection, held or not."""
         if kernel.machine.holders(self.device):
             if not self.dead:
-                kernel.violations.append(self.name)
+                kernel.violations.append(f"cut off {self.name}, which answers and is held")
         else:
+            if self.unsaved():
+                kernel.lose(self, "closed before it was flushed")
             self.sectors = 0
         self.take_away(kernel)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from finalstage.kernel import Stat
+from tests.sim.faults import BlockedError
 from tests.sim.kind import Kind
 from tests.sim.machine import Thing
 
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Swap(Thing):
-    """A swap area on a block device, whose node at `path` is open."""
+    """A swap area on a block device, whose node at `path` is open, or in a file at `path`, if
+    `is_file`; then the device is that of its file system."""
 
     path: str
     device: str
+    is_file: bool = False
 
     @property
     def key(self) -> str:
@@ -34,11 +37,17 @@ class Swap(Thing):
 
     def holds(self, machine: Machine) -> Iterable[str]:
         mount = machine.mount_of(self.path)
-        return (self.device, mount.key) if mount else (self.device,)
+        device = () if self.is_file else (self.device,)
+        return (*device, mount.key) if mount else device
+
+    def rests_on(self, machine: Machine) -> Iterable[str]:
+        return (self.device,)
 
     def swapoff(self, kernel: SimKernel) -> None:
-        """Switch it off."""
-        kernel.machine.swaps.remove(self)
+        """Read all back from it, and let go of it. What cannot be read is given up."""
+        if kernel.machine.blocked(self.device):
+            raise BlockedError(self.device)
+        kernel.machine.remove(self)
 
 
 class SwapKind(Kind):
@@ -48,16 +57,27 @@ class SwapKind(Kind):
     places = ("/proc/swaps",)
 
     def draw(self, builder: Builder) -> None:
-        """Swap to a device."""
-        device = builder.take()
-        builder.machine.swaps.append(Swap(f"/oldroot/dev/{device}", device))
+        """Swap to a device, or to a file."""
+        machine = builder.machine
+        mounts = [mount for mount in machine.mounts if mount.device in builder.devices]
+        if mounts and builder.number(2) == 0:
+            mount = mounts[builder.number(len(mounts) - 1)]
+            path = f"{mount.target.rstrip('/')}/swap{len(machine.swaps)}"
+            machine.swaps.append(Swap(path, mount.device, is_file=True))
+        else:
+            device = builder.take()
+            machine.swaps.append(Swap(f"/oldroot/dev/{device}", device))
 
     def read(self, kernel: SimKernel, path: str) -> str:
-        rows = (f"{swap.path} partition 100 0 -2" for swap in kernel.machine.swaps)
+        rows = [
+            f"{swap.path} {'file' if swap.is_file else 'partition'} 100 0 -2"
+            for swap in kernel.machine.swaps
+        ]
         return "\n".join(("Filename Type Size Used Priority", *rows))
 
     def stat(self, kernel: SimKernel, path: str) -> Stat | None:
         for swap in kernel.machine.swaps:
             if swap.path == path:
-                return Stat(modes.S_IFBLK, "0:6", 1, swap.device, 0)
+                kind = modes.S_IFREG if swap.is_file else modes.S_IFBLK
+                return Stat(kind, "0:6", 1, "0:0" if swap.is_file else swap.device, 0)
         return None

@@ -23,6 +23,9 @@ class Zram(Device):
 
     kind: ClassVar[str] = "zram"
 
+    def unsaved(self) -> bool:
+        return False  # it is memory, and lost with that
+
     def read(self, kernel: SimKernel, name: str) -> str:
         return self.backing if name == "backing_dev" else super().read(kernel, name)
 
