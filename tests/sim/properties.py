@@ -1,0 +1,198 @@
+"""What must be true of every machine that goes down, whatever it is made of and whatever fails.
+
+What a fault itself makes impossible is not asked for; `Excuses` says what that is.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+from finalstage.plan import plan
+from finalstage.scan import scan
+from finalstage.stack import Layer, Stack, depths
+from finalstage.stage import KEY_LEFT, OLD_ROOT, OWN_MOUNTS, run
+from tests.sim.kernel import Lost, SimKernel
+from tests.sim.kinds.mount import Mount, Unseen
+from tests.sim.kinds.swap import Swap
+from tests.sim.machine import Device, Machine, Thing
+
+BUDGET = 90
+BLIND = (
+    "cannot scan the machine",
+    "cannot look for",
+    "cannot list the block devices",
+    "cannot read the mounts",
+)
+"""Said where the stage cannot see what there is: then it cannot close it either."""
+
+
+def shut_down(machine: Machine, faults: Mapping[Any, object] | None = None) -> SimKernel:
+    """Run the stage on a machine to its end."""
+    kernel = SimKernel(machine, faults)
+    run(kernel, ["poweroff", f"--budget={BUDGET}"], {"FINALSTAGE_PID1": "yes"})
+    return kernel
+
+
+def stack_of(machine: Machine) -> Stack:
+    """Return the stack as the stage sees it where nothing fails."""
+    return scan(SimKernel(machine), OWN_MOUNTS, OLD_ROOT)
+
+
+def complaints(machine: Machine, faults: Mapping[Any, object]) -> list[str]:
+    """Take a machine down, twice, and return what was not as it must be."""
+    found = wrong_rounds(stack_of(machine))
+    twin: Machine = pickle.loads(pickle.dumps(machine))
+    excuses = Excuses(machine)
+    kernel = shut_down(machine, faults)
+    excuses.hear(kernel)
+    found += wrong_order(kernel)
+    found += keys_left(kernel, excuses)
+    found += data_lost(kernel, excuses)
+    found += not_down(kernel)
+    again = shut_down(twin, faults)
+    if (again.said, again.done, again.records) != (kernel.said, kernel.done, kernel.records):
+        found.append("the same machine does not go down the same way")
+    return found
+
+
+def wrong_rounds(stack: Stack) -> list[str]:
+    """The plan is the shortest: as many rounds as the longest chain of what is closed in it."""
+    if len(depths(stack)) < len(stack.layers):
+        return []  # something stands on itself
+    steps = plan(stack)
+    in_plan = {step.layer.id for step in steps.steps}
+    above: dict[str, list[Layer]] = {}
+    for layer in stack.layers:
+        for lower in layer.below:
+            above.setdefault(lower, []).append(layer)
+    longest: dict[str, int] = {}
+
+    def chain(layer: Layer) -> int:
+        if layer.id not in longest:
+            longest[layer.id] = 1 + max(map(chain, above.get(layer.id, ())), default=0)
+        return longest[layer.id]
+
+    depth = max((chain(layer) for layer in stack.layers if layer.id in in_plan), default=0)
+    rounds = steps.rounds()
+    found = [] if len(rounds) == depth else [f"{len(rounds)} rounds for a depth of {depth}"]
+    closing = {layer.id for layer in stack.closing()}
+    return found + [f"{id} is not in the plan" for id in sorted(closing - in_plan)]
+
+
+def wrong_order(kernel: SimKernel) -> list[str]:
+    """Nothing is closed before its holders, no disk that answers is taken away."""
+    return list(kernel.violations)
+
+
+def keys_left(kernel: SimKernel, excuses: Excuses) -> list[str]:
+    """No key remains, or where a fault has made that impossible, it is said."""
+    said = [line for line in kernel.said if KEY_LEFT in line]
+    found = []
+    for device in kernel.machine.devices.values():
+        if device.has_key():
+            named = any(line.rstrip("\n").partition(f" {device.label}: ")[1] for line in said)
+            if not named and not excuses.unseen(device):
+                found.append(f"a key is left in {device.label}, and it is not said")
+            if not excuses.key(device):
+                found.append(f"a key is left in {device.label}, and nothing was in the way")
+    return found
+
+
+def data_lost(kernel: SimKernel, excuses: Excuses) -> list[str]:
+    """Nothing that could still be written is lost: neither what was closed, wiped or failed before
+    it was flushed, nor what is still in a cache when power goes."""
+    machine = kernel.machine
+    lost = kernel.lost + [
+        Lost(thing.key, f"{thing.label}: not written when power goes")
+        for thing in machine.things()
+        if thing.unsaved()
+    ]
+    return [why for key, why in lost if not excuses.data(key)]
+
+
+def not_down(kernel: SimKernel) -> list[str]:
+    """The machine is down, within its time, in the way that was asked for."""
+    struck = {operation for operation, _ in kernel.struck}
+    if "reboot" in struck and ("write", "/proc/sysrq-trigger") in kernel.struck:
+        return []
+    if not kernel.down:
+        return ["the machine is not down"]
+    found = []
+    if kernel.down != "poweroff" and "reboot" not in struck:
+        found.append(f"the machine went down by {kernel.down}")
+    if kernel.down_at > BUDGET:
+        found.append(f"the machine was down after {kernel.down_at:.1f} s")
+    return found
+
+
+class Excuses:
+    """What the state of a machine, or a fault, makes impossible."""
+
+    def __init__(self, machine: Machine) -> None:
+        """Look at a machine before it goes down."""
+        self.names: dict[str, set[str]] = {}
+        self.paths: dict[str, set[str]] = {}
+        self.ill: set[str] = set()
+        for thing in machine.things():
+            paths = machine.paths(thing)
+            self.paths[thing.key] = {device.key for device in paths} | {thing.key}
+            self.names[thing.key] = names(thing)
+            if is_ill(machine, thing, paths):
+                self.ill.add(thing.key)
+        self.struck: set[str] = set()
+        self.hidden: set[str] = set()
+        self.blind = False
+
+    def hear(self, kernel: SimKernel) -> None:
+        """Take in which faults were met."""
+        said = "".join(kernel.said)
+        self.blind = any(words in said for words in BLIND)
+        met = {word for call in kernel.struck for word in call}
+        parts = {part for _, name in kernel.struck for part in name.split("/")}
+        for key, own in self.names.items():
+            if own & met or own & parts:
+                self.struck |= self.paths[key] if key.startswith("swap:") else {key}
+            if any(f"cannot read block device {name}:" in said for name in own):
+                self.hidden |= self.paths[key]
+
+    def unseen(self, device: Device) -> bool:
+        """Whether the stage could not see a device, and has said so."""
+        return self.blind or device.key in self.hidden
+
+    def key(self, device: Device) -> bool:
+        """Whether a device may keep its key, if that is said."""
+        path = self.paths.get(device.key, {device.key})
+        return self.blind or bool(path & (self.ill | self.struck))
+
+    def data(self, key: str) -> bool:
+        """Whether a thing may lose what is in it."""
+        return self.blind or key in self.ill | self.struck | self.hidden
+
+
+def names(thing: Thing) -> set[str]:
+    """Return the names that calls use for a thing."""
+    if isinstance(thing, Device):
+        return {thing.device, thing.name}
+    if isinstance(thing, Mount):
+        return {thing.target}
+    if isinstance(thing, Unseen):
+        return {"sync"}
+    return {thing.path} if isinstance(thing, Swap) else set()
+
+
+def is_ill(machine: Machine, thing: Thing, paths: list[Device]) -> bool:
+    """Whether I/O of a thing goes nowhere, does not get through, or never ends, in a circle."""
+    own = thing.key if isinstance(thing, Device) else ""
+    circles = any(
+        device.key in {d.key for low in device.rests_on(machine) for d in machine.reaches(low)}
+        for device in paths
+    )
+    return (
+        not paths
+        or circles
+        or (isinstance(thing, Mount) and thing.silent)
+        or any(device.waits() for device in paths)
+        or any(machine.fails(device) for device in ([own] if own else thing.rests_on(machine)))
+    )
