@@ -13,6 +13,7 @@ from finalstage.layers import (
     md,
     mount,
     nbd,
+    nfsd,
     nvme,
     partition,
     scsi,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 KINDS: tuple[Kind, ...] = (
     mount,
+    nfsd,
     swap,
     dm,
     md,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MEMORY = frozenset(("tmpfs", "ramfs", "rootfs", "devtmpfs"))
 OVERLAY_DIRECTORIES = frozenset(("lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir"))
 DEVICE_OPTIONS = frozenset(("logdev", "rtdev", "jdev"))
+SERVER_ID = "nfsd"
 BTRFS = "/sys/fs/btrfs"
 NO_DEVICE = "0:0"
 
@@ -227,6 +228,22 @@ def _overlay(survey: Survey, entry: Entry) -> Ground:
     return Ground(leans_on=tuple(dict.fromkeys(leans_on)))
 
 
+def _nfs(survey: Survey, entry: Entry) -> Ground:
+    """The server, if it is this machine's own: what is still to be written goes through it."""
+    for name, value in options(entry.super_options):
+        if name == "addr" and _is_own(survey.kernel, value):
+            return Ground(leans_on=(SERVER_ID,))
+    return Ground()
+
+
+def _is_own(kernel: Kernel, address: str) -> bool:
+    """Whether an address is this machine's, as far as IPv4 is concerned."""
+    if address.startswith("127.") or address == "::1":
+        return True
+    _, _, found = text(kernel, "/proc/net/fib_trie").partition(f"|-- {address}\n")
+    return "host LOCAL" in found.partition("\n")[0]
+
+
 def _tmpfs(survey: Survey, entry: Entry) -> Ground:
     """All swap areas: what is in them of its files is dropped with it, and would else be read back
     into memory, for which there may be no room.
@@ -242,6 +259,8 @@ OF_TYPE: dict[str, Callable[[Survey, Entry], Ground]] = {
     "btrfs": _btrfs,
     "ext3": _ext4,
     "ext4": _ext4,
+    "nfs": _nfs,
+    "nfs4": _nfs,
     "overlay": _overlay,
     "reiserfs": _with_other_devices,
     "tmpfs": _tmpfs,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from tests.vm.conftest import Happen
 from tests.vm.content import File
-from tests.vm.hardware import Disk, Hardware
-from tests.vm.layers import Btrfs, Ext4, Image, Linear, Luks, Overlay, Swap, Xfs
-from tests.vm.rows import DIRTY, ORACLE, Outcome, Row
+from tests.vm.expected import Expected
+from tests.vm.hardware import MIB, Disk, Hardware
+from tests.vm.layers import Btrfs, Ext4, Image, Linear, Luks, Modules, Nfs, Overlay, Swap, Xfs
+from tests.vm.rows import DIRECT, DIRTY, ORACLE, Outcome, Row
 from tests.vm.stacks import Stack
 
 ROOT_LAYERS = (Luks("crypt", "disk/a"), Ext4("mapper/crypt", "/"))
@@ -109,6 +111,20 @@ echo 8M >/groups/small/memory.high
 mount -t tmpfs -o size=100% none /swapped
 (echo 0 >/groups/small/cgroup.procs; dd if=/dev/urandom of=/swapped/data bs=1M count=100)
 [ "$(awk 'NR == 2 { print $4 }' /proc/swaps)" -gt 80000 ]"""
+SERVED = Stack(
+    "NFS",
+    Hardware((Disk("a"), Disk("b", 64))),
+    (*ROOT_LAYERS, Ext4("disk/b", "/srv"), Nfs("/srv", "/nfs"), Modules(("autofs4",))),
+    files=(File("/data/old", 300_000), File("/nfs/old", 300_000)),
+)
+# An autofs at which something is mounted when it is looked at, and one below which names are: the
+# daemon of both is there, and never answers. Who looks waits for ever.
+AUTOFS = """
+mkdir /direct /indirect
+(exec -a @automount /run/mounts autofs /direct direct)
+(exec -a @automount /run/mounts autofs /indirect indirect)
+until [ "$(grep -c autofs /proc/mounts)" = 2 ]; do usleep 10000; done
+for each in /direct/x /indirect/x; do timeout 1 ls $each 2>&- && exit 1; [ $? -gt 100 ]; done"""
 SHOW_RECORDS = "echo 8 >/proc/sys/kernel/printk"
 
 EVERY_KIND = Row(
@@ -119,6 +135,27 @@ RELATIONS = Row(
     MOUNTS,
     files=(*DIRTY, File("/low1/new", 100_000), File("/merged/new", 100_000)),
     before=(COVERED, SHARED, ODD, SWAPPED, SHOW_RECORDS),
+)
+
+
+SERVERS = Row(
+    "autofs and NFS",
+    SERVED,
+    files=(*DIRTY, File("/nfs/new", 2 * MIB)),
+    before=(AUTOFS, SHOW_RECORDS),
+    tools=("mounts",),
+)
+# What was mounted there is mounted again from elsewhere: the server has gone with its network.
+GONE = "ifconfig lo down"
+BUDGET = 26
+SERVER_GONE = replace(
+    SERVERS,
+    name="an NFS server has gone",
+    path=f"{DIRECT} --budget={BUDGET}",
+    before=(GONE, SHOW_RECORDS),
+    deadline=BUDGET + 10,
+    hangs=True,
+    expected=Expected(lost=("/nfs/new",), says=("it was given up",)),
 )
 
 
@@ -135,6 +172,15 @@ def test_closes_each_when_its_turn_has_come(happen: Happen, row: Row) -> None:
     outcome = happen(row)
     assert not outcome.problems, f"see {row.folder}"
     assert refusals(outcome) == []
+
+
+def test_closes_what_is_served_and_never_asks_a_daemon(happen: Happen) -> None:
+    """The exports of a server that has been stopped are dropped a moment later: that takes a
+    second try. What waits for the daemon of an autofs would never come back."""
+    outcome = happen(SERVERS)
+    assert not outcome.problems, f"see {SERVERS.folder}"
+    assert set(refusals(outcome)) <= {"ext4 /srv: busy"}
+    assert "no answer" not in outcome.console
 
 
 def test_what_was_not_unmounted_is_noticed(happen: Happen) -> None:
@@ -155,3 +201,8 @@ def test_what_was_not_unmounted_is_noticed(happen: Happen) -> None:
         "ext4:/ext4 journal-start",
         "btrfs:/btrfs log-root",
     }
+
+
+def test_a_server_that_has_gone_is_not_waited_for(happen: Happen) -> None:
+    outcome = happen(SERVER_GONE)
+    assert not outcome.problems, f"see {SERVER_GONE.folder}"

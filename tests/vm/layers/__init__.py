@@ -15,7 +15,7 @@ from tests.vm.layers.dm import Linear, Multipath
 from tests.vm.layers.keyed import Crypt, Integrity, Luks
 from tests.vm.layers.lvm import Lvm
 from tests.vm.layers.md import Raid
-from tests.vm.layers.mounts import Bind, Btrfs, Ext4, Image, Overlay, Xfs
+from tests.vm.layers.mounts import Bind, Btrfs, Ext4, Image, Nfs, Overlay, Xfs
 from tests.vm.layers.network import NetworkDisk
 from tests.vm.layers.swap import Swap
 
@@ -38,6 +38,7 @@ __all__ = [
     "Modules",
     "Multipath",
     "NetworkDisk",
+    "Nfs",
     "Overlay",
     "Raid",
     "Swap",

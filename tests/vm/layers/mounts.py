@@ -317,3 +317,51 @@ class Overlay(Common):
         """Nothing can be written any more: so what was the upper one is the topmost lower one."""
         options = shlex.quote(self._lower(f"{self.upper}/upper"))
         return f"opens {self.name} mount -t overlay -o {options} overlay {ROOT}{self.at}"
+
+
+@dataclass(frozen=True)
+class Nfs(Common):
+    """The folder `exported`, a mount point, served by the guest itself and mounted at `at`.
+
+    There is no daemon beside the kernel's: what it would ask for is told beforehand.
+    """
+
+    exported: str
+    at: str
+
+    modules: ClassVar[tuple[str, ...]] = ("nfsv4", "nfsd")
+    below: ClassVar[tuple[str, ...]] = ()
+    clean: ClassVar[Mapping[str, str]] = NONE
+
+    @property
+    def name(self) -> str:
+        return f"nfs:{self.at}"
+
+    @property
+    def title(self) -> str:
+        return f"NFS {self.at} of {self.exported}"
+
+    def build(self) -> str:
+        """Flags of an export, <linux/nfsd/export.h>: any port, no check of subtrees, a number."""
+        flags, never, nobody = 0x0002 | 0x0400 | 0x2000, 2**31 - 1, 65534
+        options = "vers=4.2,addr=127.0.0.1,clientaddr=127.0.0.1"
+        export = f"local {ROOT}{self.exported} {never} {flags} {nobody} {nobody} 0"
+        handle = rf"local 1 \x00000000 {never} {ROOT}{self.exported}"
+        return f"""
+            ifconfig lo 127.0.0.1 up
+            mkdir -p /var/lib/nfs/v4recovery
+            mount -t nfsd nfsd /proc/fs/nfsd
+            echo 'nfsd 127.0.0.1 {never} local' >/proc/net/rpc/auth.unix.ip/channel
+            echo '{export}' >/proc/net/rpc/nfsd.export/channel
+            printf '%s\\n' '{handle}' >/proc/net/rpc/nfsd.fh/channel
+            echo '-2 -3 +4 +4.1 +4.2' >/proc/fs/nfsd/versions
+            echo 'tcp 2049' >/proc/fs/nfsd/portlist
+            echo 2 >/proc/fs/nfsd/threads
+            echo Y >/proc/fs/nfsd/v4_end_grace
+            mkdir -p {ROOT}{self.at}
+            mount -t nfs4 -o {options} 127.0.0.1:/ {ROOT}{self.at}
+            """
+
+    def judge(self) -> str:
+        places = f"{ROOT}{self.exported} {ROOT}{self.at}"
+        return f"mount -o bind {places}"
