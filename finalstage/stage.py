@@ -304,8 +304,9 @@ class Stage:
         self.settle_until(until)
 
     def hung(self) -> set[str]:
-        """Return the layers that a call was left behind in."""
-        return {layer.id for layer in self.stack.layers if self.closer.hangs(layer.id)}
+        """Return the layers that a call was left behind in, also those that are not seen any more:
+        a network file system that was given up is still there for sync(2)."""
+        return {id for id in self.closer.left_behind if self.closer.hangs(id)}
 
     def heard_settle(self, outcome: Outcome) -> None:
         """Take in how making a layer safe went."""

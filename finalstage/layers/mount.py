@@ -6,6 +6,7 @@ from __future__ import annotations
 from errno import EBUSY, EINVAL, ENOTCONN
 
 from finalstage import mountinfo
+from finalstage.bounded import bind
 from finalstage.layers.filesystems import Survey
 from finalstage.stack import Layer
 from finalstage.world import block_id, mount_id
@@ -20,8 +21,8 @@ KIND = "mount"
 
 API_FILE_SYSTEMS = frozenset(
     "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl"
-    " hugetlbfs mqueue nsfs proc pstore ramfs rpc_pipefs securityfs selinuxfs smackfs sysfs tmpfs"
-    " tracefs".split()
+    " hugetlbfs mqueue nfsd nsfs proc pstore ramfs resctrl rpc_pipefs securityfs selinuxfs"
+    " smackfs sysfs tmpfs tracefs".split()
 )
 """File systems without a store of their own: there is nothing in them to lose."""
 
@@ -114,22 +115,30 @@ def release(kernel: Kernel, layer: Layer) -> str:
     """Have a FUSE or network file system give up what it waits for, and leave the tree.
 
     That fails what is in flight, not what is still to be sent: nfs_umount_begin() in
-    fs/nfs/super.c. So it is done again for as long as somebody waits there, but not for ever.
+    fs/nfs/super.c. So it is done again as long as somebody writes there, but not for ever.
     """
     assert isinstance(layer, Mount)
     if not layer.has_server:
         return ""
     for _ in range(FORCED_TIMES):
-        try:
-            kernel.umount(layer.target, force=True)
-            break
-        except OSError as error:
-            if error.errno != EBUSY:
-                raise
+        if _leave(kernel, layer, detach=False):
+            return "was given up"
         kernel.sleep(FORCED_SECONDS)
-    else:
-        kernel.umount(layer.target, detach=True, force=True)
+    _leave(kernel, layer, detach=True)
     return "was given up"
+
+
+def _leave(kernel: Kernel, layer: Mount, detach: bool) -> bool:
+    """Return whether a mount could be taken from its place by force. Who does that may have to
+    wait for the server for minutes afterwards, which is nothing to wait for."""
+    call = kernel.start("give up", bind(kernel.umount, layer.target, detach, True))
+    while not kernel.wait((call,), FORCED_SECONDS) and _is_there(kernel, layer):
+        pass
+    if isinstance(call.error, OSError) and call.error.errno == EBUSY:
+        return False
+    if call.error:
+        raise call.error
+    return True
 
 
 def defuse(kernel: Kernel, layer: Mount) -> None:

@@ -145,8 +145,7 @@ SERVERS = Row(
     before=(AUTOFS, SHOW_RECORDS),
     tools=("mounts",),
 )
-# What was mounted there is mounted again from elsewhere: the server has gone with its network.
-GONE = "ifconfig lo down"
+GONE = "echo 0 >/proc/fs/nfsd/threads"
 BUDGET = 26
 SERVER_GONE = replace(
     SERVERS,
@@ -157,6 +156,44 @@ SERVER_GONE = replace(
     hangs=True,
     expected=Expected(lost=("/nfs/new",), says=("it was given up",)),
 )
+
+# Beside the root, so that it can be closed though the root cannot.
+NAMESPACES = Stack(
+    "namespaces",
+    Hardware((Disk("a"), Disk("b", 64))),
+    (*ROOT_LAYERS, Luks("other", "disk/b"), Ext4("mapper/other", "/other")),
+    files=(File("/data/old", 300_000), File("/other/old", 300_000)),
+)
+SHARE = "mount -o make-rshared none /"
+KEEP = "(exec -a @keeper /run/mounts keep)"
+HOLD = "(exec -a @holder /run/mounts hold)"
+
+
+def namespace(name: str, *before: str, says: tuple[str, ...]) -> Row:
+    """A row in which a daemon that stays has the root mounted where nobody can unmount it."""
+    return Row(
+        name,
+        NAMESPACES,
+        files=(*DIRTY, File("/other/new", 100_000)),
+        before=before,
+        tools=("mounts",),
+        expected=Expected(says=("wiped the key of crypt crypt", "keys left 0", *says)),
+    )
+
+
+ELSEWHERE = [
+    namespace("a namespace shares what is unmounted", SHARE, KEEP, says=("closed crypt other",)),
+    namespace(
+        "a namespace shares nothing",
+        KEEP,
+        says=("wiped the key of crypt other", "held by mount namespace of @keeper"),
+    ),
+    namespace(
+        "a namespace is held by an open file",
+        HOLD,
+        says=("wiped the key of crypt other", "held by a mount namespace that @holder"),
+    ),
+]
 
 
 def refusals(outcome: Outcome) -> list[str]:
@@ -201,6 +238,11 @@ def test_what_was_not_unmounted_is_noticed(happen: Happen) -> None:
         "ext4:/ext4 journal-start",
         "btrfs:/btrfs log-root",
     }
+
+
+@pytest.mark.parametrize("row", ELSEWHERE, ids=lambda row: row.slug)
+def test_what_is_mounted_elsewhere_is_let_go_or_wiped(happen: Happen, row: Row) -> None:
+    assert not happen(row).problems, f"see {row.folder}"
 
 
 def test_a_server_that_has_gone_is_not_waited_for(happen: Happen) -> None:
