@@ -25,6 +25,7 @@ def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
     mounts = {layer.device: layer.id for layer in stack.layers if layer.kind == "mount"}
     devices = {layer.device: layer.id for layer in stack.layers if layer.kind != "mount"}
     namespaces: dict[str, Process] = {}
+    unseen: list[str] = []
     own = _namespace(kernel, kernel.pid)
     for process in all_processes(kernel):
         if process.pid == kernel.pid:
@@ -37,11 +38,16 @@ def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
         namespace = _namespace(kernel, process.pid)
         if namespace and namespace != own:
             namespaces.setdefault(namespace, process)
+        if any(opened != own for opened in _open_namespaces(kernel, process)):
+            unseen.append(f"a mount namespace that {process.title} has open")
     for process in namespaces.values():
         for device in sorted(_mounted_in(kernel, process)):
             id = devices.get(device) or mounts.get(device)
             if id:
                 found.setdefault(id, []).append(f"mount namespace of {process.title}")
+    for layer in stack.closing():
+        if unseen and not found.get(layer.id):
+            found[layer.id] = unseen  # nobody can look into it
     return found
 
 
@@ -50,6 +56,15 @@ def _namespace(kernel: Kernel, pid: int) -> str:
         return kernel.readlink(f"/proc/{pid}/ns/mnt")
     except OSError:
         return ""
+
+
+def _open_namespaces(kernel: Kernel, process: Process) -> list[str]:
+    base = f"/proc/{process.pid}/fd"
+    try:
+        links = [kernel.readlink(f"{base}/{number}") for number in kernel.listdir(base)]
+    except OSError:
+        return []
+    return [link for link in links if link.startswith("mnt:[")]
 
 
 def _mounted_in(kernel: Kernel, process: Process) -> set[str]:

@@ -186,12 +186,12 @@ ELSEWHERE = [
     namespace(
         "a namespace shares nothing",
         KEEP,
-        says=("wiped the key of crypt other", "held by mount namespace of @keeper"),
+        says=("wiped the key of crypt other", "held by mount namespace of mounts["),
     ),
     namespace(
         "a namespace is held by an open file",
         HOLD,
-        says=("wiped the key of crypt other", "held by a mount namespace that @holder"),
+        says=("wiped the key of crypt other", "held by a mount namespace that mounts["),
     ),
 ]
 
