@@ -16,7 +16,7 @@ from tests.vm.layers.keyed import Crypt, Integrity, Luks
 from tests.vm.layers.lvm import Lvm
 from tests.vm.layers.md import Raid
 from tests.vm.layers.mounts import Bind, Btrfs, Ext4, Image, Nfs, Overlay, Xfs
-from tests.vm.layers.network import NetworkDisk
+from tests.vm.layers.network import IscsiDisk, NetworkDisk, NvmeDisk
 from tests.vm.layers.swap import Swap
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Ext4",
     "Image",
     "Integrity",
+    "IscsiDisk",
     "Layer",
     "Linear",
     "Luks",
@@ -39,6 +40,7 @@ __all__ = [
     "Multipath",
     "NetworkDisk",
     "Nfs",
+    "NvmeDisk",
     "Overlay",
     "Raid",
     "Swap",
