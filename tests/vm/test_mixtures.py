@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.vm.conftest import Happen
-from tests.vm.hardware import Disk, Hardware
-from tests.vm.layers import Bcache, Ext4, Luks, Lvm, Raid
-from tests.vm.rows import RETURN, Row
+from tests.vm.content import File
+from tests.vm.expected import Expected
+from tests.vm.hardware import MIB, Disk, Hardware
+from tests.vm.layers import Bcache, Ext4, IscsiDisk, Luks, Lvm, Raid, Swap
+from tests.vm.rows import DIRTY, RETURN, Row
 from tests.vm.stacks import Stack
 
 ON_BCACHE = Stack(
@@ -23,9 +25,28 @@ ON_BCACHE = Stack(
     ),
 )
 
+REMOTE_MIRROR = Stack(
+    "RAID1 of a local and an iSCSI disk",
+    Hardware((Disk("a"), Disk("b"))),
+    (
+        IscsiDisk("b"),
+        Raid("md0", ("disk/a", "sda")),
+        Luks("crypt", "md0"),
+        Lvm("vg", ("mapper/crypt",), (("root", "-L 280M"), ("swap", "-L 16M"))),
+        Ext4("vg/root", "/"),
+        Swap("vg/swap"),
+    ),
+)
+
 ROWS = [
     Row("root on bcache on md, direct", ON_BCACHE),
     Row("root on bcache on md, return", ON_BCACHE, RETURN),
+    Row(
+        "RAID1 of a local and an iSCSI disk, LUKS and LVM on it",
+        REMOTE_MIRROR,
+        files=(*DIRTY, File("/data/more", 8 * MIB)),
+        expected=Expected(says=("closed iscsi sda",)),
+    ),
 ]
 
 
