@@ -48,12 +48,13 @@ def free(
     if kernel.now() >= until:
         return False
     candidates = suspects(stack, hung)
-    dead = dead_disks(kernel, candidates, covering(stack, hung), until)
+    waited_for = covering(stack, hung)
+    dead = dead_disks(kernel, candidates, waited_for, until)
     depth = depths(stack)
     groups: dict[int, list[Layer]] = {}
     for layer in candidates:
         array_on_dead = layer.kind == "md" and covering(stack, (layer.id,)) & dead
-        if layer.id in dead or array_on_dead or waits(layer):
+        if layer.id in dead or array_on_dead or waits(layer, waited_for):
             groups.setdefault(depth.get(layer.id, 0), []).append(layer)
     done = False
     for group in groups.values():  # the lowest first
@@ -76,13 +77,13 @@ def release(kernel: Kernel, layer: Layer, words: dict[str, str]) -> None:
     words[layer.id] = layers.release(kernel, layer)
 
 
-def waits(layer: Layer) -> bool:
+def waits(layer: Layer, waited_for: set[str]) -> bool:
     """Whether a layer itself, rather than a disk below, is what I/O waits for, or may wait for.
 
     A file system with a server has had its time by now, whether it hangs or not.
     """
     if isinstance(layer, Dm):
-        return may_wait(layer)
+        return may_wait(layer, layer.id in waited_for)
     return isinstance(layer, Mount) and layer.has_server
 
 

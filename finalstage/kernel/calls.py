@@ -9,7 +9,7 @@ left behind, and a fresh thread takes its place. `_thread` and `_queue` are what
 from __future__ import annotations
 
 import _thread
-from _queue import Empty, SimpleQueue
+from _queue import SimpleQueue
 from time import monotonic
 
 from finalstage.kernel import Call
@@ -26,15 +26,16 @@ MOST_THREADS = 256
 
 
 class Calls:
-    """Starts calls and says which are done."""
+    """Starts calls and says which are done. A call may itself start others, and wait for them."""
 
     def __init__(self, ready: int = 0) -> None:
         """Start `ready` threads at once, so that later none has to be made in a hurry."""
         _thread.stack_size(STACK)
         self._jobs: SimpleQueue[tuple[Call, Callable[[], object]]] = SimpleQueue()
-        self._finished: SimpleQueue[Call] = SimpleQueue()
         self._threads = 0
         self._running: set[Call] = set()
+        # One for each that waits: a lock that is held until some call has ended.
+        self._bells: set[_thread.LockType] = set()
         for _ in range(ready):
             self._add_thread()
 
@@ -42,7 +43,6 @@ class Calls:
         """Run `function` on a thread; the returned call says when and how it ended."""
         call = Call(name)
         call.started = monotonic()
-        self._collect(0)
         self._running.add(call)
         if len(self._running) > self._threads:
             self._add_thread()
@@ -53,23 +53,26 @@ class Calls:
         """Wait until one of `calls` is done, or `timeout` seconds; return those that are."""
         waiting_for = list(calls)
         until = monotonic() + timeout
-        while True:
-            left = until - monotonic()
-            done = [call for call in waiting_for if call.done]
-            if done or left <= 0:
-                return done
-            self._collect(left)
-
-    def _collect(self, timeout: float) -> None:
-        """Take in all that has finished, waiting for the first at most `timeout` seconds."""
+        bell = _thread.allocate_lock()
+        bell.acquire()
+        self._bells.add(bell)  # before looking: what ends meanwhile rings it
         try:
-            call = self._finished.get(timeout > 0, timeout)
             while True:
-                call.done = True
-                self._running.discard(call)
-                call = self._finished.get(False)
-        except Empty:
-            return
+                left = until - monotonic()
+                done = [call for call in waiting_for if call.done]
+                if done or left <= 0:
+                    return done
+                bell.acquire(True, left)
+        finally:
+            self._bells.discard(bell)
+
+    def _ring(self) -> None:
+        """Have all that wait look again."""
+        for bell in tuple(self._bells):
+            try:
+                bell.release()
+            except RuntimeError:
+                continue  # it has been rung, and not been heard yet
 
     def _add_thread(self) -> None:
         if self._threads < MOST_THREADS:
@@ -84,4 +87,6 @@ class Calls:
             except BaseException as error:  # whatever it was, the one who waits must hear of it
                 call.error = error
             call.finished = monotonic()
-            self._finished.put(call)
+            call.done = True
+            self._running.discard(call)
+            self._ring()

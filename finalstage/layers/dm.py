@@ -277,9 +277,11 @@ def release(kernel: Kernel, layer: Layer) -> str:
     return ""
 
 
-def may_wait(layer: Dm) -> bool:
-    """Whether I/O may wait in the device itself, rather than below."""
-    return layer.suspended or not layer.types.isdisjoint(("multipath", "delay"))
+def may_wait(layer: Dm, waited_for: bool) -> bool:
+    """Whether I/O may wait in the device itself, rather than below: any, or if there is some that
+    somebody has waited for in vain."""
+    types = layer.types
+    return layer.suspended or "multipath" in types or ("delay" in types and waited_for)
 
 
 def replace_by_error(kernel: Kernel, layer: Dm) -> None:

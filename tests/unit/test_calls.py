@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+from time import monotonic, sleep
 
 from finalstage.kernel.calls import Calls
 
@@ -46,3 +47,19 @@ def test_what_was_left_behind_may_still_come_back() -> None:
     assert calls.wait([late], 0.01) == []
     lock.release()
     assert calls.wait([late], 10) == [late]
+
+
+def test_a_call_that_waits_for_one_of_its_own_hears_of_it_at_once() -> None:
+    """Though somebody waits for it meanwhile, and could hear of the other one in its place."""
+    calls = Calls()
+
+    def outer() -> float:
+        started = monotonic()
+        calls.wait((calls.start("inner", lambda: sleep(0.1)),), 5.0)
+        return monotonic() - started
+
+    for _ in range(10):
+        call = calls.start("outer", outer)
+        calls.wait((call,), 5.0)
+        assert isinstance(call.value, float)
+        assert call.value < 1.0
