@@ -108,15 +108,11 @@ class Sealing:
         something that hangs, without either. Below one that does not come back at all the others
         would not either, round by round: the time is better spent on freeing what they wait for.
         """
-        rounds: dict[int, list[dm.Dm]] = {}
-        for layer in self.layers + self.above:
-            if not layer.suspended:
-                rounds.setdefault(self.depth.get(layer.id, 0), []).append(layer)
         tried: set[str] = set()
-        for depth in sorted(rounds):
+        for group in self.by_depth([x for x in self.layers + self.above if not x.suspended]):
             stuck = {layer.id for layer in self.active() if layer.id in tried}
             below = covering(self.stack, stuck)
-            hopeful = [layer for layer in rounds[depth] if layer.id not in below]
+            hopeful = [layer for layer in group if layer.id not in below]
             tried |= {layer.id for layer in hopeful}
             calm = [layer for layer in hopeful if layer.id not in silent]
             self.each(
@@ -190,7 +186,27 @@ class Sealing:
             failed = wiped[layer.id] and replaced[layer.id]
             self.errors[layer.id] = f"cannot wipe it: {wiped[layer.id]}" if failed else ""
         if self.let_errors_flow:
-            self.each(above, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS)
+            self.let_errors_through(above)
+
+    def let_errors_through(self, layers: list[dm.Dm]) -> None:
+        """Put error tables into suspended devices without a key too.
+
+        A suspended pool keeps its thin volumes suspended in a way of its own, until it goes on with
+        its own table: pool_presuspend() in drivers/md/dm-thin.c, dm_resume() in dm.c. So it does,
+        and is the last: it still writes its metadata, which has to fail.
+        """
+        pools = [layer for layer in layers if "thin-pool" in layer.types]
+        others = [layer for layer in layers if layer not in pools]
+        self.each(pools, lambda layer: self.kernel.dm_resume(layer.device), ANSWER_SECONDS)
+        for group in (others, pools):
+            self.each(group, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS)
+
+    def by_depth(self, layers: list[dm.Dm]) -> list[list[dm.Dm]]:
+        """Return devices in rounds, the topmost first."""
+        rounds: dict[int, list[dm.Dm]] = {}
+        for layer in layers:
+            rounds.setdefault(self.depth.get(layer.id, 0), []).append(layer)
+        return [rounds[depth] for depth in sorted(rounds)]
 
     def wait_for_the_rest(self) -> None:
         """Wait for suspends that still hang: a disk may come back, or run out of time."""

@@ -229,3 +229,17 @@ def test_what_cannot_be_asked_may_have_a_key_and_loses_its_table() -> None:
     kernel = shut_down(machine, {("dm_status", CRYPT): denied})
     assert CRYPT not in machine.devices
     assert "wiped the key of unread cryptroot" in said(kernel)
+
+
+def test_thin_volumes_above_a_sealed_device_answer_again_with_errors() -> None:
+    """Though their pool, suspended with them, keeps them from that until it goes on."""
+    machine = main_stack()
+    machine.devices |= {
+        "253:2": Dm("dm-2", "253:2", (CRYPT,), targets=(Target(0, 8, "thin-pool"),)),
+        "253:3": Dm("dm-3", "253:3", ("253:2",), targets=(Target(0, 8, "thin"),)),
+    }
+    machine.mounts.append(Mount(30, 10, "/oldroot/thin", "253:3", busy=True))
+    kernel = shut_down(machine)
+    assert "wiped the key of crypt cryptroot" in said(kernel)
+    assert not machine.the(Dm, "253:3").suspended
+    assert kernel.down_at < 5

@@ -27,7 +27,8 @@ class Dm(Device):
     key that can be wiped, and any other target keys in ways of its own.
 
     If `queues`, it is a multipath without a path that queues everything. A `deferred` one goes
-    as soon as nothing holds it any more.
+    as soon as nothing holds it any more. A `held` one is a thin volume that its pool keeps from
+    going on.
     """
 
     title: str = ""
@@ -40,6 +41,7 @@ class Dm(Device):
     error_loaded: bool = False
     queues: bool = False
     deferred: bool = False
+    held: bool = False
 
     kind: ClassVar[str] = "dm"
 
@@ -117,6 +119,18 @@ class Dm(Device):
         if kernel.in_flight(self):
             raise BlockedError(self.device)
         self.suspended = True
+        self._hold(kernel, True)
+
+    def _hold(self, kernel: SimKernel, held: bool) -> None:
+        """Have the thin volumes of a pool suspended too: pool_presuspend()."""
+        if self.is_a("thin-pool"):
+            for other in kernel.machine.devices.values():
+                if isinstance(other, Dm) and other.is_a("thin") and self.device in other.below:
+                    other.held = held
+
+    def is_a(self, kind: str) -> bool:
+        """Whether it has a target of a type."""
+        return any(target.type == kind for target in self.targets)
 
     def dm_load_error(self, kernel: SimKernel, sectors: int) -> None:
         """Load a table in which all I/O fails. It takes the place of one that was loaded before."""
@@ -125,7 +139,11 @@ class Dm(Device):
         self.error_loaded, self.inactive_table = True, False
 
     def dm_resume(self, kernel: SimKernel) -> None:
-        """Go on, with the table that was loaded; what is active is suspended for that first."""
+        """Go on, with the table that was loaded: __do_resume() in dm-ioctl.c."""
+        if self.held:
+            raise BlockedError(self.device)
+        if not self.error_loaded:
+            self._hold(kernel, False)
         if self.error_loaded:
             self.dm_suspend(kernel, lockfs=False, flush=False)
             kernel.bury(self)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from tests.vm.layers.base import NONE, PASSPHRASE, ROOT, Common, Layer, Modules
 from tests.vm.layers.bcache import Bcache, WaitingBcache
-from tests.vm.layers.dm import Linear, Multipath
+from tests.vm.layers.dm import Linear, Mapped, Multipath, Slice, Snapshot, ThinPool, Verity, Written
 from tests.vm.layers.keyed import Crypt, Integrity, Luks
 from tests.vm.layers.lvm import Lvm
 from tests.vm.layers.md import Raid
@@ -36,6 +36,7 @@ __all__ = [
     "Linear",
     "Luks",
     "Lvm",
+    "Mapped",
     "Modules",
     "Multipath",
     "NetworkDisk",
@@ -43,7 +44,12 @@ __all__ = [
     "NvmeDisk",
     "Overlay",
     "Raid",
+    "Slice",
+    "Snapshot",
     "Swap",
+    "ThinPool",
+    "Verity",
     "WaitingBcache",
+    "Written",
     "Xfs",
 ]

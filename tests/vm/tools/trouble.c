@@ -3,6 +3,7 @@
  *   trouble suspend NAME      suspend a dm device without flushing: from then on all I/O to it waits
  *   trouble table NAME        ask for a dm device's table, and leave the answers in memory
  *   trouble message NAME WORDS   tell a dm device something
+ *   trouble status NAME       print what the first target of a dm device says of itself
  *   trouble fuse FOLDER       mount a FUSE file system whose server hangs as soon as it is asked
  *   trouble unshare [FILE]    sleep in a mount namespace of its own, which FILE keeps alive
  *   trouble comet             fork without end, each process ending as soon as it has a child
@@ -58,6 +59,24 @@ static void message(const char *name, const char *words)
     strncpy(request.message.message, words, sizeof request.words - 1);
     if (control < 0 || ioctl(control, DM_TARGET_MSG, &request) < 0)
         err(1, "cannot tell %s to %s", name, words);
+}
+
+static void status(const char *name)
+{
+    int control = open("/dev/mapper/control", O_RDWR);
+    static union {
+        struct dm_ioctl head;
+        char bytes[8 << 10];
+    } answer;
+
+    answer.head.version[0] = 4;
+    answer.head.data_size = sizeof answer;
+    answer.head.data_start = sizeof answer.head;
+    answer.head.flags = DM_NOFLUSH_FLAG;
+    strncpy(answer.head.name, name, sizeof answer.head.name - 1);
+    if (control < 0 || ioctl(control, DM_TABLE_STATUS, &answer) < 0)
+        err(1, "cannot ask %s for its status", name);
+    puts(answer.bytes + answer.head.data_start + sizeof(struct dm_target_spec));
 }
 
 static void suspend(const char *name)
@@ -210,6 +229,8 @@ int main(int argc, char **argv)
         suspend(on);
     else if (!strcmp(what, "table") && on)
         table(on);
+    else if (!strcmp(what, "status") && on)
+        status(on);
     else if (!strcmp(what, "message") && argc == 4)
         message(on, argv[3]);
     else if (!strcmp(what, "fuse") && on)

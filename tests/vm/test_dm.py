@@ -1,0 +1,138 @@
+"""What the device mapper maps, LVM among it: closed or sealed, and in order at the next boot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tests.vm.conftest import Happen
+from tests.vm.content import File
+from tests.vm.expected import Expected
+from tests.vm.hardware import MIB, Disk, Hardware
+from tests.vm.layers import (
+    ROOT,
+    Crypt,
+    Ext4,
+    Luks,
+    Mapped,
+    Snapshot,
+    ThinPool,
+    Verity,
+    Written,
+)
+from tests.vm.layers.dm import cache, era, mirror, slices
+from tests.vm.layers.keyed import zeros
+from tests.vm.rows import DIRECT, DIRTY, ORACLE, RETURN, Row
+from tests.vm.stacks import Stack
+
+OLD = (File("/data/old", 300_000), File("/data/secret", MIB, secret=True))
+ROOT_LAYERS = (Luks("croot", "disk/a"), Ext4("mapper/croot", "/"))
+
+
+@dataclass(frozen=True)
+class Mounted(Ext4):
+    """An ext4 file system that is already there."""
+
+    def build(self) -> str:
+        place = f"{ROOT}{self.at}"
+        return f"mkdir -p {place}\nmount -t ext4 /dev/{self.lower} {place}"
+
+
+def sums(name: str, lower: str, mode: str) -> Mapped:
+    """A device with checksums that need no key, written by a journal (J) or a bitmap (B)."""
+    words = f"integrity {{0}} 0 - {mode} 2 block_size:4096 internal_hash:crc32c"
+    return Mapped(name, (lower,), 12, words, modules=("dm-integrity",), after=zeros(name, 12))
+
+
+# -- every target, on one encrypted disk -----------------------------------------------------------
+
+CUT = slices(
+    "mapper/cdata",
+    s1=16, s2=16, leg=32, mlog=1, emeta=4, real=16, store=16, cmeta=4, cfast=16, cslow=24,
+    wfast=16, wslow=24, tmeta=4, tdata=48, vdata=8, vsums=2, ij=16, ib=16, sp1=4, sp2=4,
+)  # fmt: skip
+SPARE = ("mapper/sp1", "mapper/sp2")
+TARGETS = Stack(
+    "every target",
+    Hardware((Disk("a"), Disk("b", 320))),
+    (
+        *ROOT_LAYERS,
+        Luks("cdata", "disk/b"),
+        Written("mapper/cdata"),
+        *CUT,
+        Mapped("striped", ("mapper/s1", "mapper/s2"), 32, "striped 2 128 {0} 0 {1} 0"),
+        mirror("mirrored", ("mapper/striped", "mapper/leg"), "mapper/mlog", 32),
+        era("dated", "mapper/emeta", "mapper/mirrored", 32),
+        Mapped("late", ("mapper/dated",), 32, "delay {0} 0 0 {0} 0 20", modules=("dm-delay",)),
+        Crypt("crypt", "mapper/late", 32, 8),
+        Ext4("mapper/crypt", "/deep"),
+        Snapshot("origin", "mapper/real", "mapper/store", "/origin"),
+        cache("cached", "mapper/cmeta", "mapper/cfast", "mapper/cslow", 24),
+        Ext4("mapper/cached", "/cached"),
+        Mapped(
+            "wcached",
+            ("mapper/wfast", "mapper/wslow"),
+            24,
+            "writecache s {1} {0} 4096 0",
+            modules=("dm-writecache",),
+        ),
+        Ext4("mapper/wcached", "/wcached"),
+        ThinPool("thin", "mapper/tmeta", "mapper/tdata", 24, snapshots=20),
+        *(Mounted(f"mapper/thin-{number}", f"/thin/{number}") for number in (0, 1, 7)),
+        Verity("verity", "mapper/vdata", "mapper/vsums", "/verity"),
+        sums("journal", "mapper/ij", "J"),
+        Ext4("mapper/journal", "/journal"),
+        sums("bitmap", "mapper/ib", "B"),
+        Ext4("mapper/bitmap", "/bitmap"),
+        Mapped("zero", (), 4, "zero", modules=("dm-zero",)),
+        Mapped("error", (), 4, "error"),
+        Mapped("flakey", SPARE[:1], 4, "flakey {0} 0 3600 1", modules=("dm-flakey",)),
+        Mapped("writes", SPARE, 4, "log-writes {0} {1}", modules=("dm-log-writes",)),
+        Mapped("half", SPARE[:1], 2, "unstriped 2 128 0 {0} 0", modules=("dm-unstripe",)),
+        Mapped("switch", SPARE, 4, "switch 2 128 0 {0} 0 {1} 0", modules=("dm-switch",)),
+    ),
+    files=(*OLD, *(File(f"{at}/old", 300_000) for at in ("/deep", "/cached", "/wcached"))),
+)
+PLACES = ("/deep", "/cached", "/wcached", "/thin/0", "/thin/1", "/thin/7", "/journal", "/bitmap")
+NEW = (*DIRTY, *(File(f"{at}/new", MIB, secret=True) for at in PLACES))
+# What is on the fast devices only is there to be lost; what the snapshot keeps, to be changed.
+DIRTY_CACHES = """
+for at in cached wcached; do dd if=/dev/zero of=/$at/more bs=1M count=4 conv=fsync; done
+[ $(/run/trouble status cached | cut -d' ' -f11) -gt 0 ]
+set -- $(/run/trouble status wcached)
+[ $3 -lt $2 ]"""
+OVERWRITTEN = f"dd if=/dev/zero of=/origin/{Snapshot.FILE} bs=64k count=4 conv=notrunc"
+WRITER = """
+(while dd if=/dev/zero of=/deep/writer bs=64k count=16 conv=fsync; do :; done) 2>&- &
+sleep 1"""
+STAYS = "(exec -a @daemon /run/trouble unshare)"
+
+
+def targets(name: str, *before: str, path: str = DIRECT) -> Row:
+    """A row with dirty caches, dirty files everywhere, and an origin that is being changed."""
+    before = (DIRTY_CACHES, OVERWRITTEN, *before)
+    return Row(name, TARGETS, path, before=before, files=NEW, tools=("trouble",))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        targets("dm: every target"),
+        targets("dm: every target, return", path=RETURN),
+        replace(
+            targets("dm: every target, above a LUKS that stays", STAYS),
+            expected=Expected(says=("wiped the key of crypt cdata", "keys left 0")),
+        ),
+    ],
+    ids=lambda row: row.slug,
+)
+def test_leaves_the_device_mapper_in_order(happen: Happen, row: Row) -> None:
+    assert not happen(row).problems, f"see {row.folder}"
+
+
+def test_what_is_not_closed_is_noticed(happen: Happen) -> None:
+    """By a machine that is restarted in the middle of its work."""
+    row = targets("control: dm: every target", WRITER, path="echo b >/proc/sysrq-trigger")
+    outcome = happen(replace(row, verb="reboot", to=ORACLE))
+    assert {"cached", "mirrored"} <= {line.split()[0] for line in outcome.verdict.unclean}
