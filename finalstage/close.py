@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finalstage import progress
 from finalstage.bounded import bind
-from finalstage.stack import Stack, covering
+from finalstage.stack import Stack, io_below
 from finalstage.value import Value
 
 TYPE_CHECKING = False
@@ -203,7 +203,7 @@ class Run:
     def disks_below(self, id: str) -> list[str]:
         """Return the disks that a layer stands on in the end."""
         layers = self.stack.by_id()
-        below = (layers[lower] for lower in covering(self.stack, (id,)))
+        below = (layers[lower] for lower in io_below(self.stack, (id,)))
         return [layer.device for layer in below if layer.is_disk]
 
     def ended(self, call: Call) -> None:

@@ -11,7 +11,7 @@ from finalstage import layers, progress
 from finalstage.bounded import bind, together
 from finalstage.layers.dm import Dm, may_wait
 from finalstage.layers.mount import Mount
-from finalstage.stack import covering, depths
+from finalstage.stack import depths, io_below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from finalstage.kernel import Kernel
     from finalstage.stack import Layer, Stack
+
+MIRRORS = frozenset(("mirror", "raid"))
 
 RELEASE_SECONDS = 8.0
 """A disk is reset, perhaps twice, and gets a moment to answer again each time."""
@@ -32,12 +34,12 @@ def suspects(stack: Stack, hung: set[str]) -> list[Layer]:
     """
     by_id = stack.by_id()
     keyed = {layer.id for layer in stack.layers if isinstance(layer, Dm) and layer.has_key}
-    arrays = {layer.id for layer in stack.layers if layer.kind == "md"}
-    roots = keyed | {id for id in hung if covering(stack, (id,)) & (keyed | arrays)}
+    arrays = {layer.id for layer in stack.layers if is_array(layer)}
+    roots = keyed | {id for id in hung if io_below(stack, (id,)) & (keyed | arrays)}
     roots |= {id for id in hung if id in by_id and by_id[id].kind == "mount"}
     roots |= {layer.id for layer in stack.layers if isinstance(layer, Mount) and layer.has_server}
     depth = depths(stack)
-    found = covering(stack, roots)
+    found = io_below(stack, roots)
     return sorted((by_id[id] for id in found), key=lambda layer: -depth.get(layer.id, 0))
 
 
@@ -48,12 +50,12 @@ def free(
     if kernel.now() >= until:
         return False
     candidates = suspects(stack, hung)
-    waited_for = covering(stack, hung)
+    waited_for = io_below(stack, hung)
     dead = dead_disks(kernel, candidates, waited_for, until)
     depth = depths(stack)
     groups: dict[int, list[Layer]] = {}
     for layer in candidates:
-        array_on_dead = layer.kind == "md" and covering(stack, (layer.id,)) & dead
+        array_on_dead = layer.kind == "md" and io_below(stack, (layer.id,)) & dead
         if layer.id in dead or array_on_dead or waits(layer, waited_for):
             groups.setdefault(depth.get(layer.id, 0), []).append(layer)
     done = False
@@ -70,6 +72,11 @@ def free(
                 say(f"{layer.title} does not answer, and the kernel has no way to give it up")
             done = done or bool(words.get(layer.id))
     return done
+
+
+def is_array(layer: Layer) -> bool:
+    """Whether a layer goes on without some of what it stands on, once these fail."""
+    return layer.kind == "md" or (isinstance(layer, Dm) and not MIRRORS.isdisjoint(layer.types))
 
 
 def release(kernel: Kernel, layer: Layer, words: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from errno import ENXIO
 from finalstage.bounded import bind, together
 from finalstage.free import free
 from finalstage.layers import dm
-from finalstage.stack import covering, depths
+from finalstage.stack import depths, io_below
 from finalstage.value import Value
 
 TYPE_CHECKING = False
@@ -59,7 +59,7 @@ def seal(
     """
     sealing = Sealing(kernel, stack, until, let_errors_flow)
     sealing.clear_inactive()
-    sealing.suspend_all(silent=covering(stack, hung))
+    sealing.suspend_all(silent=io_below(stack, hung))
     sealing.wipe()
     if stuck := sealing.active():
         free(kernel, stack, hung | {layer.id for layer in stuck}, until, say)
@@ -86,7 +86,7 @@ class Sealing:
         self.above = [
             layer
             for layer in devices
-            if layer.targets and not layer.has_key and covering(stack, (layer.id,)) & keyed
+            if layer.targets and not layer.has_key and io_below(stack, (layer.id,)) & keyed
         ]
         # Of those that are done, why a key may remain in them.
         self.errors: dict[str, str] = {}
@@ -111,7 +111,7 @@ class Sealing:
         tried: set[str] = set()
         for group in self.by_depth([x for x in self.layers + self.above if not x.suspended]):
             stuck = {layer.id for layer in self.active() if layer.id in tried}
-            below = covering(self.stack, stuck)
+            below = io_below(self.stack, stuck)
             hopeful = [layer for layer in group if layer.id not in below]
             tried |= {layer.id for layer in hopeful}
             calm = [layer for layer in hopeful if layer.id not in silent]

@@ -18,10 +18,11 @@ class Layer(Value):
 
     `id` is unique in its stack and the same from scan to scan; `type` and `name` are what people
     call it (``ext4`` ``/home``, ``crypt`` ``cryptroot``). `leans_on` is what had better be closed
-    after it, though the kernel would not refuse otherwise. `closes` is false for what stays when
-    all is done, a disk or a partition; such a layer is only flushed. `is_disk` is true where I/O
-    ends, on this machine or on another one. `shown` is false for what nobody wants to read about,
-    the kernel's own file systems. `problem` says what could not be read of it.
+    after it, though the kernel would not refuse otherwise. `places` are those of `below` to which
+    nothing of it is written: what it is mounted on, where its device node lies. `closes` is false
+    for what stays when all is done, a disk or a partition; such a layer is only flushed. `is_disk`
+    is true where I/O ends, on this machine or on another one. `shown` is false for what nobody
+    wants to read about, the kernel's own file systems. `problem` says what could not be read of it.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Layer(Value):
     name: str
     below: tuple[str, ...] = ()
     leans_on: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
     device: str = ""
     closes: bool = True
     is_disk: bool = False
@@ -139,6 +141,19 @@ def covering(stack: Stack, ids: Iterable[str]) -> set[str]:
         if id in layers and id not in found:
             found.add(id)
             todo.extend(layers[id].below)
+    return found
+
+
+def io_below(stack: Stack, ids: Iterable[str]) -> set[str]:
+    """Return `ids` and everything that is written to when they are, down to the disks."""
+    layers = stack.by_id()
+    found: set[str] = set()
+    todo = list(ids)
+    while todo:
+        id = todo.pop()
+        if id in layers and id not in found:
+            found.add(id)
+            todo.extend(lower for lower in layers[id].below if lower not in layers[id].places)
     return found
 
 

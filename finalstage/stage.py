@@ -29,7 +29,7 @@ from finalstage.layers.dm import Dm
 from finalstage.plan import plan
 from finalstage.scan import scan
 from finalstage.seal import Sealed, seal
-from finalstage.stack import Stack, covering, groups
+from finalstage.stack import Stack, covering, groups, io_below
 from finalstage.unblock import unblock
 from finalstage.world import describe
 
@@ -203,12 +203,16 @@ class Stage:
 
     def kill(self) -> None:
         """End every process that is not needed for storage."""
-        term_until = self.kernel.now() + self.request.patience
+        self.end_all(self.request.patience)
+        if self.alive:
+            self.console.problem(f"cannot end {processes.names(self.alive)}")
+
+    def end_all(self, patience: float) -> None:
+        """Ask processes to end, and make those that have not after some seconds."""
+        term_until = self.kernel.now() + patience
         self.alive = processes.end_all(
             self.kernel, term_until, term_until + KILL_SECONDS, self.console.say
         )
-        if self.alive:
-            self.console.problem(f"cannot end {processes.names(self.alive)}")
 
     def unblock(self) -> None:
         """Have nothing that is written wait for somebody who will not come any more."""
@@ -293,9 +297,7 @@ class Stage:
         if not self.stack.closing():
             return
         if free(self.kernel, self.stack, self.hung(), self.until, self.console.problem):
-            self.alive = processes.end_all(
-                self.kernel, self.kernel.now(), self.kernel.now() + KILL_SECONDS, self.console.say
-            )
+            self.attempt("end all processes", bind(self.end_all, 0.0))
             self.closer.hear_again(self.kernel.now() + RETURN_SECONDS)
         elif not self.closer.hear_again(until, while_moving=True):
             return
@@ -460,7 +462,7 @@ class Stage:
         if not self.sealed and not self.hung():  # sync waits for ever for a device that hangs
             bounded(self.kernel, "sync", self.kernel.sync, SYNC_SECONDS, self.until)
         verb = self.verb_in_the_end()
-        silent = covering(self.stack, self.hung())
+        silent = io_below(self.stack, self.hung())
         arrays = [layer for layer in self.stack.layers if layer.kind == "md" and layer.id in silent]
         passing = {layer.title: bind(md.pass_by, self.kernel, layer) for layer in arrays}
         together(self.kernel, passing, PASS_BY_SECONDS, self.until)

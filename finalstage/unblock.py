@@ -10,7 +10,7 @@ from __future__ import annotations
 from finalstage import progress
 from finalstage.bounded import bind, together
 from finalstage.layers import dm
-from finalstage.stack import covering, depths
+from finalstage.stack import depths, io_below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def unblock(kernel: Kernel, stack: Stack, until: float, say: Callable[[str], Non
         groups.setdefault(depth.get(layer.id, 0), []).append(layer)
     for group in groups.values():
         words: dict[str, str] = {}
-        free = [x for x in group if not (x.has_key and covering(stack, (x.id,)) & stuck)]
+        free = [x for x in group if not (x.has_key and io_below(stack, (x.id,)) & stuck)]
         calls = {layer.id: bind(_unblock, kernel, layer, words) for layer in free}
         errors = together(kernel, calls, ANSWER_SECONDS, until)
         for layer in group:
@@ -52,8 +52,8 @@ def unblock(kernel: Kernel, stack: Stack, until: float, say: Callable[[str], Non
 
 def _silent(kernel: Kernel, stack: Stack, layers: list[dm.Dm]) -> set[str]:
     """Return the disks below suspended devices that have I/O in flight and do not answer."""
-    below = covering(stack, (layer.id for layer in layers if layer.suspended))
-    disks = {x.device: x.id for x in stack.layers if x.kind == "disk" and x.id in below}
+    below = io_below(stack, (layer.id for layer in layers if layer.suspended))
+    disks = {x.device: x.id for x in stack.layers if x.is_disk and x.id in below}
     return {disks[device] for device in progress.silent(kernel, disks)}
 
 

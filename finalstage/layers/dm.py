@@ -176,7 +176,7 @@ def _problem(block: Block, answer: Answer) -> str:
 
 
 def _behind_origins(layers: list[Dm]) -> list[Dm]:
-    """Return the layers with an edge from each origin to its snapshots.
+    """Return the layers, each origin leaning on its snapshots.
 
     What is written to an origin is first copied to the store of each snapshot that is there: of one
     that had gone before, the content would change. What an origin and its snapshots share is the
@@ -184,7 +184,7 @@ def _behind_origins(layers: list[Dm]) -> list[Dm]:
     """
     snapshots = [layer for layer in layers if "snapshot" in layer.types]
     return [
-        layer.but(below=layer.below + tuple(other.id for other in _sharing(layer, snapshots)))
+        layer.but(leans_on=tuple(other.id for other in _sharing(layer, snapshots)))
         if layer.types & ORIGINS
         else layer
         for layer in layers

@@ -65,16 +65,18 @@ def scan(kernel: Kernel, world: World) -> list[Mount]:
     found = []
     for entry in world.mounts:
         ground = survey.ground(entry)
+        places = (mount_id(entry.parent), *hidden_by.get(entry.id, ()))
         found.append(
             Mount(
                 id=mount_id(entry.id),
                 kind=KIND,
                 type=entry.fstype,
                 name=world.name_of(entry.target),
-                below=(mount_id(entry.parent), *hidden_by.get(entry.id, ()))
+                below=places
                 + ((block_id(entry.device),) if entry.device in devices else ())
                 + ground.below,
                 leans_on=ground.leans_on,
+                places=places,
                 device=entry.device,
                 shown=entry.fstype not in API_FILE_SYSTEMS,
                 target=entry.target,

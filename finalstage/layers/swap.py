@@ -33,6 +33,7 @@ def scan(kernel: Kernel, world: World) -> list[Swap]:
                 name=world.name_of(area.path),
                 # The mount too: its file, or its device node in /dev, is open.
                 below=below + ((mount,) if mount else ()),
+                places=(mount,) if mount and device else (),
                 path=area.path,
             )
         )
