@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import ClassVar
 
 
 class Hang:
@@ -16,7 +17,14 @@ HANG = Hang()
 
 
 class HangError(BaseException):
-    """The call never comes back."""
+    """The call never comes back: from now on, until the kernel takes up another one, nothing that
+    it does has an effect, not even what stands in its ``finally``."""
+
+    hanging: ClassVar[HangError | None] = None
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        HangError.hanging = self
 
 
 class BlockedError(HangError):

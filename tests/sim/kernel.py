@@ -68,6 +68,7 @@ class SimKernel(Secrets, Processes):
         self._names = {device.name: device for device in machine.devices.values()}
         self._clock = 0.0
         self._cost = 0.0
+        self._running = 0
         self._finish: dict[Call, float] = {}
         self._results: dict[Call, tuple[object, BaseException | None]] = {}
         self._blocked: dict[Call, Blocked] = {}
@@ -75,6 +76,9 @@ class SimKernel(Secrets, Processes):
     # Faults and time
 
     def _enter(self, operation: str, name: str, cost: float = 0.001) -> None:
+        if HangError.hanging and self._running:
+            raise HangError.hanging
+        HangError.hanging = None
         self._cost += cost
         if self.faults:
             self._meet(operation, name)
@@ -107,6 +111,7 @@ class SimKernel(Secrets, Processes):
 
     def _run(self, call: Call, function: Callable[[], object]) -> None:
         self._cost = 0.0
+        self._running += 1
         value: object = None
         failure: BaseException | None = None
         try:
@@ -119,6 +124,8 @@ class SimKernel(Secrets, Processes):
             self._cost = FOREVER
         except BaseException as problem:
             failure = problem
+        self._running -= 1
+        HangError.hanging = None
         self._results[call] = (value, failure)
         self._finish[call] = self._clock + self._cost
         self._cost = 0.0  # what follows outside of a call costs nothing yet
@@ -370,11 +377,16 @@ class SimKernel(Secrets, Processes):
         self.lost.append(Lost(thing.key, f"{thing.label}: {why}"))
 
     def bury(self, device: Device) -> None:
-        """Take in that nothing gets past a device any more: what had still to be written through
-        it is lost."""
-        for thing in self.machine.things():
-            if thing.unsaved() and device in self.machine.paths(thing):
-                self.lose(thing, f"not written before {device.label} was wiped")
+        """Take in that nothing gets past a device any more: what had still to be written, and has
+        no other way, is lost."""
+        machine, failing = self.machine, device.failing
+        device.failing = True
+        for thing in machine.things():
+            if thing.unsaved() and device in machine.paths(thing):
+                below = [thing.key] if isinstance(thing, Device) else thing.rests_on(machine)
+                if any(machine.fails(lower) for lower in below):
+                    self.lose(thing, f"not written before {device.label} was wiped")
+        device.failing = failing
 
     def flush(self, device: str, alone: bool = False) -> None:
         if alone and self.machine.holders(device):
@@ -447,5 +459,6 @@ class SimKernel(Secrets, Processes):
         raise HangError  # it never returns
 
     def _go_down(self, how: str) -> None:
-        if not self.down:
-            self.down, self.down_at = how, self._clock + self._cost
+        at = self._clock + self._cost
+        if at < self.down_at:
+            self.down, self.down_at = how, at

@@ -100,9 +100,16 @@ class Device(Thing):
         """Whether I/O to it ends in an error, given for what it rests on whether that does."""
         return self.failing or any(below)
 
+    def cure(self) -> None:
+        """Have I/O to it end, in success or in an error, if the kernel has a way for that."""
+
     def has_key(self) -> bool:
         """Whether it has a key in memory."""
         return False
+
+    def closes(self) -> bool:
+        """Whether it should be gone in the end."""
+        return True
 
     def goes_at_last_close(self) -> bool:
         """Whether it goes by itself as soon as nothing holds it any more."""

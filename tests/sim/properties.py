@@ -9,16 +9,23 @@ import pickle
 from collections.abc import Mapping
 from typing import Any
 
+from finalstage import stage
 from finalstage.plan import plan
 from finalstage.scan import scan
 from finalstage.stack import Layer, Stack, depths
-from finalstage.stage import KEY_LEFT, OLD_ROOT, OWN_MOUNTS, run
+from finalstage.stage import KEY_LEFT, OLD_ROOT, run
+from tests.sim.builder import OWN_MOUNTS
 from tests.sim.kernel import Lost, SimKernel
+from tests.sim.kinds.dm import Dm
 from tests.sim.kinds.mount import Mount, Unseen
 from tests.sim.kinds.swap import Swap
 from tests.sim.machine import Device, Machine, Thing
 
 BUDGET = 90
+SOON = 12
+"""Seconds until a machine is down on which nothing is in the way: two rounds of signals are in
+them."""
+
 BLIND = (
     "cannot scan the machine",
     "cannot look for",
@@ -37,21 +44,24 @@ def shut_down(machine: Machine, faults: Mapping[Any, object] | None = None) -> S
 
 def stack_of(machine: Machine) -> Stack:
     """Return the stack as the stage sees it where nothing fails."""
-    return scan(SimKernel(machine), OWN_MOUNTS, OLD_ROOT)
+    return scan(SimKernel(machine), stage.OWN_MOUNTS, OLD_ROOT)
 
 
 def complaints(machine: Machine, faults: Mapping[Any, object]) -> list[str]:
     """Take a machine down, twice, and return what was not as it must be."""
     found = wrong_rounds(stack_of(machine))
-    twin: Machine = pickle.loads(pickle.dumps(machine))
-    excuses = Excuses(machine)
+    saved = pickle.dumps(machine)
+    excuses = Excuses(pickle.loads(saved))
+    whole = excuses.healthy and not faults
     kernel = shut_down(machine, faults)
     excuses.hear(kernel)
     found += wrong_order(kernel)
     found += keys_left(kernel, excuses)
     found += data_lost(kernel, excuses)
     found += not_down(kernel)
-    again = shut_down(twin, faults)
+    if whole:
+        found += not_whole(kernel)
+    again = shut_down(pickle.loads(saved), faults)
     if (again.said, again.done, again.records) != (kernel.said, kernel.done, kernel.records):
         found.append("the same machine does not go down the same way")
     return found
@@ -82,8 +92,10 @@ def wrong_rounds(stack: Stack) -> list[str]:
 
 
 def wrong_order(kernel: SimKernel) -> list[str]:
-    """Nothing is closed before its holders, no disk that answers is taken away."""
-    return list(kernel.violations)
+    """Nothing is closed before its holders, no disk that answers is taken away. What is not known
+    to be a snapshot may go before its origin."""
+    unknown = any(operation == "dm_status" for operation, _ in kernel.struck)
+    return [what for what in kernel.violations if not (unknown and what.startswith("removed "))]
 
 
 def keys_left(kernel: SimKernel, excuses: Excuses) -> list[str]:
@@ -92,7 +104,8 @@ def keys_left(kernel: SimKernel, excuses: Excuses) -> list[str]:
     found = []
     for device in kernel.machine.devices.values():
         if device.has_key():
-            named = any(line.rstrip("\n").partition(f" {device.label}: ")[1] for line in said)
+            title = device.label if device.label.isprintable() else ascii(device.label)[1:-1]
+            named = any(f" {title}: " in line for line in said)
             if not named and not excuses.unseen(device):
                 found.append(f"a key is left in {device.label}, and it is not said")
             if not excuses.key(device):
@@ -127,20 +140,60 @@ def not_down(kernel: SimKernel) -> list[str]:
     return found
 
 
+def not_whole(kernel: SimKernel) -> list[str]:
+    """Where nothing was in the way, all is closed, and soon."""
+    machine = kernel.machine
+    found = [f"{mount.target} remains" for mount in machine.mounts[OWN_MOUNTS:]]
+    found += [f"{swap.path} remains" for swap in machine.swaps]
+    found += [f"{device.label} remains" for device in machine.devices.values() if device.closes()]
+    if "remaining 0, keys left 0" not in "".join(kernel.said):
+        found.append("it is not said that nothing remains")
+    if kernel.down_at > SOON:
+        found.append(f"nothing was in the way, and it took {kernel.down_at:.1f} s")
+    return found
+
+
 class Excuses:
-    """What the state of a machine, or a fault, makes impossible."""
+    """What the state of a machine, or a fault, makes impossible.
+
+    `ill` is what cannot be written even where the kernel's ways are used to have I/O end; `cured`
+    are the devices that need these. A `healthy` machine has neither, and nobody who stays.
+    """
 
     def __init__(self, machine: Machine) -> None:
-        """Look at a machine before it goes down."""
+        """Look at a machine before it goes down; it is not the same afterwards."""
         self.names: dict[str, set[str]] = {}
         self.paths: dict[str, set[str]] = {}
         self.ill: set[str] = set()
+        self.healthy = not (
+            machine.others
+            or any(process.immortal for process in machine.processes.values())
+            or any(mount.busy or mount.silent for mount in machine.mounts)
+        )
+        self.cured: set[str] = set()
+        waiting = [device for device in machine.devices.values() if device.waits()]
+        # What has a key stays ready to lose it where anything below answers nothing: unblock.py.
+        ready = [
+            device
+            for device in waiting
+            if isinstance(device, Dm)
+            and device.may_have_key()
+            and any(lower.dead for lower in machine.paths(device))
+        ]
+        for device in waiting:
+            self.cured.add(device.key)
+            if device not in ready:
+                device.cure()
         for thing in machine.things():
             paths = machine.paths(thing)
             self.paths[thing.key] = {device.key for device in paths} | {thing.key}
             self.names[thing.key] = names(thing)
             if is_ill(machine, thing, paths):
                 self.ill.add(thing.key)
+        store = (thing for thing in machine.things() if machine.paths(thing))
+        self.healthy = self.healthy and not (
+            self.cured or any(thing.key in self.ill for thing in store)
+        )
         self.struck: set[str] = set()
         self.hidden: set[str] = set()
         self.blind = False
@@ -168,7 +221,8 @@ class Excuses:
 
     def data(self, key: str) -> bool:
         """Whether a thing may lose what is in it."""
-        return self.blind or key in self.ill | self.struck | self.hidden
+        untreated = self.paths.get(key, set()) & self.cured & self.struck
+        return self.blind or bool(untreated) or key in self.ill | self.struck | self.hidden
 
 
 def names(thing: Thing) -> set[str]:

@@ -20,6 +20,9 @@ class Disk(Device):
     kind: ClassVar[str] = "disk"
     files: ClassVar[tuple[str, ...]] = ("model",)
 
+    def closes(self) -> bool:
+        return False
+
     def listdir(self, kernel: SimKernel, name: str) -> list[str]:
         if name == "":
             return [*super().listdir(kernel, name), "device"]

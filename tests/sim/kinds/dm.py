@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,7 +16,11 @@ from tests.sim.machine import Device
 if TYPE_CHECKING:
     from tests.sim.builder import Builder
     from tests.sim.kernel import SimKernel
+    from tests.sim.machine import Machine
 
+
+OTHER_KEYS = frozenset(("integrity", "default-key", "inlinecrypt"))
+"""Targets whose key no message wipes."""
 
 MIRRORS = frozenset(("mirror", "raid"))
 """Targets that go on as long as one of what they rest on does."""
@@ -59,15 +64,32 @@ class Dm(Device):
     def waits(self) -> bool:
         return self.suspended or self.queues or self.dead or not self.targets
 
+    def rests_on(self, machine: Machine) -> Iterable[str]:
+        """What is to be overwritten in an origin is copied to its snapshots' stores first:
+        origin_write_extent(). Where that fails, only the snapshot is lost."""
+        devices = machine.devices.values() if self.is_origin() else ()
+        snapshots = [each for each in devices if isinstance(each, Dm) and self.is_origin_of(each)]
+        return (*self.below, *(snapshot.below[1] for snapshot in snapshots))
+
     def breaks(self, below: list[bool]) -> bool:
         types = {target.type for target in self.targets}
+        if self.is_origin():
+            return self.failing or any(below[:1])
         if self.failing or "error" in types or ("multipath" in types and not below):
             return True
         return all(below) if below and types <= MIRRORS else any(below)
 
+    def cure(self) -> None:
+        self.suspended = self.suspended and self.refuses_to_resume()
+        self.queues, self.failing = False, self.queues or self.failing
+
+    def refuses_to_resume(self) -> bool:
+        """Whether it cannot go on with its table: crypt_preresume() wants all keys."""
+        return not self.targets or (bool(self.crypts()) and (not self.keyed or bool(self.wiped)))
+
     def has_key(self) -> bool:
-        whole = self.crypts() and all(target.type == "crypt" for target in self.targets)
-        return self.inactive_table or (self.keyed and not (whole and self.crypts() <= self.wiped))
+        others = any(target.type in OTHER_KEYS for target in self.targets)
+        return self.inactive_table or (self.keyed and (others or not self.crypts() <= self.wiped))
 
     def goes_at_last_close(self) -> bool:
         return self.deferred
@@ -93,8 +115,28 @@ class Dm(Device):
         )
 
     def dm_remove(self, kernel: SimKernel) -> None:
-        """Remove it: EBUSY while anything holds it."""
+        """Remove it: EBUSY while anything holds it. The kernel would let a snapshot go before its
+        origin; what is then written to that changes what was kept: origin_write_extent()."""
+        kernel.refuse_while_held(self)
+        for other in kernel.machine.devices.values():
+            if isinstance(other, Dm) and other.is_origin_of(self):
+                kernel.violations.append(f"removed {self.label} before {other.label}")
         kernel.close(self)
+
+    def is_origin_of(self, snapshot: Dm) -> bool:
+        """Whether a snapshot keeps what is overwritten in this."""
+        kept = any(target.type == "snapshot" for target in snapshot.targets)
+        return self.is_origin() and kept and self.below[:1] == snapshot.below[:1]
+
+    def is_origin(self) -> bool:
+        """Whether there may be snapshots of what it maps."""
+        return any(target.type == "snapshot-origin" for target in self.targets)
+
+    def may_have_key(self) -> bool:
+        """Whether it has a key by all that can be seen from outside."""
+        return self.inactive_table or any(
+            target.type == "crypt" or target.type in OTHER_KEYS for target in self.targets
+        )
 
     def dm_clear(self, kernel: SimKernel) -> None:
         """Drop the inactive table."""
@@ -150,10 +192,8 @@ class Dm(Device):
             self.targets = (Target(0, self.sectors, "error"),)
             self.below, self.keyed, self.error_loaded = (), False, False
             self.queues = False
-        elif self.crypts() and (not self.keyed or self.wiped):
-            raise error(errno.EAGAIN, self.device)  # crypt_preresume()
-        if not self.targets:
-            raise error(errno.EINVAL, self.device)
+        elif self.refuses_to_resume():
+            raise error(errno.EAGAIN if self.targets else errno.EINVAL, self.device)
         self.suspended = False
         kernel.let_go()
 
@@ -178,29 +218,91 @@ class Dm(Device):
             raise error(errno.EINVAL, self.device)
 
 
+ODD_NAMES = ("", "", "", "", " b", "\n", "\x1b[2J", "\\x20", "\u00e9", '"')
+
+PATH = "2 0 0 0 1 1 A 0 1 2 8:0 A 0 0 1 "
+NO_PATH = "2 0 0 0 1 1 E 0 1 2 8:0 F 1 0 1 "
+"""What multipath_status() says."""
+
+
 class DmKind(Kind):
-    """Device-mapper devices."""
+    """Device-mapper devices: one or several tables that belong together."""
 
     name = "dm"
 
     def draw(self, builder: Builder) -> None:
-        """Put a linear or an encrypted one on another device; those have two segments."""
-        below = builder.take()
-        minor = builder.next(253)
-        keyed = bool(builder.number(1))
-        targets = (
-            (Target(0, 1024, "crypt"), Target(1024, 1024, "crypt"))
-            if keyed
-            else (Target(0, 2048, "linear"),)
-        )
-        name = f"{'crypt' if keyed else 'linear'}{minor}"
-        builder.put(
-            Dm(f"dm-{minor}", f"253:{minor}", (below,), title=name, targets=targets, keyed=keyed)
-        )
+        """Put one or several on other devices."""
+        luck = builder.number(19)
+        if luck < 5:
+            _put(builder, ("linear",), (builder.take(),))
+        elif luck < 10:
+            segments = (("crypt",), ("crypt", "crypt"), ("linear", "crypt"))[builder.number(2)]
+            _put(builder, segments, (builder.take(),), keyed=True)
+        elif luck == 10:
+            lower = _put(builder, ("integrity",), (builder.take(),), keyed=True, free=False)
+            _put(builder, ("crypt",), (lower,), keyed=True)
+        elif luck == 11:
+            _put(builder, ("integrity",), (builder.take(),), keyed=bool(builder.number(1)))
+        elif luck == 12:
+            pool = _put(builder, ("thin-pool",), (builder.take(), builder.take()), free=False)
+            for _ in range(1 + builder.number(3)):
+                _put(builder, ("thin",), (pool,))
+        elif luck == 13:
+            real = _put(builder, ("linear",), (builder.take(),), free=False)
+            stores = [builder.take() for _ in range(1 + builder.number(1))]
+            _put(builder, ("snapshot-origin",), (real,))
+            for store in stores:
+                _put(builder, ("snapshot",), (real, store))
+        elif luck == 14:
+            _put(builder, ("cache",), tuple(builder.take() for _ in range(3)))
+        elif luck == 15:
+            below = (builder.take(), builder.take())
+            _put(builder, (("writecache", "verity")[builder.number(1)],), below)
+        elif luck == 16:
+            below = (builder.take(), builder.take())
+            _put(builder, (("mirror", "raid", "striped")[builder.number(2)],), below)
+        elif luck == 17:
+            _put(builder, ("multipath",), (builder.take(),), status=PATH)
+        elif luck == 18:
+            _put(builder, (("delay", "era", "clone")[builder.number(2)],), (builder.take(),))
+        else:
+            _put(builder, (), (), free=False)
 
     def trouble(self, builder: Builder) -> None:
-        """Let some be suspended, and some have an inactive table."""
+        """Let some be suspended, some have an inactive table, some go at the last close, and some
+        have no path left."""
         for device in builder.of(Dm):
-            luck = builder.number(7)
+            luck = builder.number(9)
             device.suspended = luck == 0
             device.inactive_table = luck == 1
+            device.deferred = luck == 2 and bool(builder.machine.holders(device.device))
+            if luck < 5 and any(target.type == "multipath" for target in device.targets):
+                device.queues = True
+                device.targets = tuple(target.but(status=NO_PATH) for target in device.targets)
+
+
+def _put(
+    builder: Builder,
+    types: tuple[str, ...],
+    below: tuple[str, ...],
+    keyed: bool = False,
+    free: bool = True,
+    status: str = "",
+) -> str:
+    """Add a device with a segment of each type; something can stand on it if it is `free`."""
+    minor = builder.next(253)
+    targets = tuple(Target(number * 1024, 1024, type, status) for number, type in enumerate(types))
+    name = "+".join(types) + str(minor) + ODD_NAMES[builder.number(len(ODD_NAMES) - 1)]
+    device = Dm(
+        f"dm-{minor}",
+        f"253:{minor}",
+        below,
+        sectors=1024 * len(types),
+        title=name,
+        targets=targets,
+        keyed=keyed,
+    )
+    builder.put(device)
+    if not free:
+        builder.free.remove(device.device)
+    return device.device

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 class Nbd(Disk):
     """One with a server; its number stays when it is disconnected, but its size is 0 then."""
 
+    def cure(self) -> None:
+        self.dead, self.failing = False, self.dead or self.failing
+
     def clear_nbd(self, kernel: SimKernel, disconnect: bool) -> None:
         """It has lost its connection, held or not."""
         if kernel.machine.holders(self.device):

@@ -25,6 +25,9 @@ class Nvme(Disk):
 
     files: ClassVar[tuple[str, ...]] = ("reset_controller", "transport")
 
+    def cure(self) -> None:
+        self.dead, self.failing = False, self.dead or self.failing
+
     def listdir(self, kernel: SimKernel, name: str) -> list[str]:
         found = super().listdir(kernel, name)
         return [*found, *REMOTE] if name == "device" and self.transport != "pcie" else found

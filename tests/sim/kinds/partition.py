@@ -21,6 +21,9 @@ class Partition(Device):
     kind: ClassVar[str] = "partition"
     transparent: ClassVar[bool] = True
 
+    def closes(self) -> bool:
+        return False
+
     def listdir(self, kernel: SimKernel, name: str) -> list[str]:
         found = super().listdir(kernel, name)
         return [*(each for each in found if each != "slaves"), "partition"] if not name else found

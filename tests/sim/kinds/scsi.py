@@ -25,6 +25,9 @@ class Scsi(Disk):
 
     files: ClassVar[tuple[str, ...]] = ("state", "delete")
 
+    def cure(self) -> None:
+        self.dead, self.failing = False, self.failing or (self.dead and not self.revives)
+
     def link(self, machine: Machine) -> str:
         host = f"host2/{self.session}" if self.session else "pci0000:00/host0"
         return f"../../devices/{host}/target0:0:0/0:0:0:0/block/{self.name}"

@@ -23,6 +23,9 @@ class Zram(Device):
 
     kind: ClassVar[str] = "zram"
 
+    def closes(self) -> bool:
+        return bool(self.sectors)
+
     def unsaved(self) -> bool:
         return False  # it is memory, and lost with that
 
