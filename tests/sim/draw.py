@@ -28,6 +28,10 @@ ANYWHERE = (
 )
 """Operations that may fail, those on devices and mounts also on a single one."""
 
+AT_ONCE = ("dm_status", "kill", "lock_memory", "read", "write")
+"""Those that wait for nobody, at least not all of them: the stage makes some of these itself, and
+crypt_status() and dm_integrity_status() return at once."""
+
 ERRORS = (errno.EIO, errno.EBUSY, errno.EINVAL, errno.ENOMEM, errno.ENODEV, errno.EPERM)
 DELAYS = (0.5, 5.0, 60.0)
 
@@ -67,7 +71,7 @@ def faults_from(number: Callable[[int], int], machine: Machine) -> dict[object, 
         name = ""
         if where < 4 and devices:
             device = devices[number(len(devices) - 1)]
-            known = [operation for operation in ON_DEVICES if hasattr(device, operation)]
+            known = [each for each in ON_DEVICES if hasattr(device, each)]
             operation, name = known[number(len(known) - 1)], device.device
         elif where < 6 and mounts:
             operation = ON_MOUNTS[number(len(ON_MOUNTS) - 1)]
@@ -79,8 +83,8 @@ def faults_from(number: Callable[[int], int], machine: Machine) -> dict[object, 
         else:
             operation = ANYWHERE[number(len(ANYWHERE) - 1)]
         fault = fault_from(number)
-        if fault is HANG and operation == "dm_status":
-            fault = 0.5  # crypt_status() and dm_integrity_status() wait for nothing
+        if fault is HANG and (operation == "dm_status" or (not name and operation in AT_ONCE)):
+            fault = 0.5
         found[(operation, name) if name else operation] = fault
     return found
 

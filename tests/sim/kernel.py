@@ -45,6 +45,7 @@ class SimKernel(Secrets, Processes):
     """A `Kernel` on a simulated machine. `said` is the console, `done` what was called, `struck`
     which calls met with a fault; `down` how the machine ended and `down_at` when.
 
+    `stuck` is the operation that the stage waits for by itself, and for ever: it goes on no more.
     `lost` is what had something to write that will never be written.
     `violations` are things that nobody should do, though the kernel lets them: to close what
     something stands on, to take away a disk that answers.
@@ -62,6 +63,7 @@ class SimKernel(Secrets, Processes):
         self.struck: list[tuple[str, str]] = []
         self.lost: list[Lost] = []
         self.violations: list[str] = []
+        self.stuck = ""
         self.down = ""
         self.down_at = FOREVER
         self.argument = ""
@@ -76,7 +78,7 @@ class SimKernel(Secrets, Processes):
     # Faults and time
 
     def _enter(self, operation: str, name: str, cost: float = 0.001) -> None:
-        if HangError.hanging and self._running:
+        if HangError.hanging and (self._running or self.stuck):
             raise HangError.hanging
         HangError.hanging = None
         self._cost += cost
@@ -91,6 +93,8 @@ class SimKernel(Secrets, Processes):
             return
         self.struck.append((operation, name))
         if fault is HANG:
+            if not self._running:
+                self.stuck = operation
             raise HangError
         if isinstance(fault, BaseException):
             raise type(fault)(*fault.args)

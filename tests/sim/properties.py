@@ -130,6 +130,8 @@ def not_down(kernel: SimKernel) -> list[str]:
     struck = {operation for operation, _ in kernel.struck}
     if "reboot" in struck and ("write", "/proc/sysrq-trigger") in kernel.struck:
         return []
+    if kernel.stuck:
+        return [f"the stage waits without a bound, for {kernel.stuck}"]
     if not kernel.down:
         return ["the machine is not down"]
     found = []
