@@ -8,7 +8,21 @@ from tests.vm.conftest import Happen
 from tests.vm.content import File
 from tests.vm.expected import Expected
 from tests.vm.hardware import MIB, Disk, Hardware
-from tests.vm.layers import Bcache, Ext4, IscsiDisk, Luks, Lvm, Raid, Swap
+from tests.vm.layers import (
+    Bcache,
+    Btrfs,
+    Ext4,
+    Image,
+    IscsiDisk,
+    Luks,
+    Lvm,
+    Overlay,
+    Raid,
+    Swap,
+    Verified,
+    WriteCached,
+    Xfs,
+)
 from tests.vm.rows import DIRTY, RETURN, Row
 from tests.vm.stacks import Stack
 
@@ -37,8 +51,53 @@ REMOTE_MIRROR = Stack(
         Swap("vg/swap"),
     ),
 )
+# The pool's own volumes are not to be seen from above, and swap lies beside them.
+ON_THIN = Stack(
+    "btrfs on two LUKS on thin LVM on RAID5, swap beside",
+    Hardware((Disk("a", 256), Disk("b", 256), Disk("c", 256))),
+    (
+        Raid("md0", ("disk/a", "disk/b", "disk/c"), 5, written=True),
+        Lvm(
+            "vg",
+            ("md0",),
+            (
+                ("pool", "-L 400M --type thin-pool"),
+                ("one", "-V 240M --thinpool pool"),
+                ("two", "-V 240M --thinpool pool"),
+                ("swap", "-L 32M"),
+            ),
+            modules=("dm-thin-pool",),
+            written=True,
+        ),
+        Luks("crypt1", "vg/one"),
+        Luks("crypt2", "vg/two"),
+        Btrfs(("mapper/crypt1", "mapper/crypt2"), ("/", "/volume")),
+        Swap("vg/swap"),
+    ),
+    files=(File("/data/old", 300_000), File("/volume/old", 300_000)),
+)
+LIVE = Stack(
+    "overlay of squashfs on verity on loop on ext4 on LUKS, and xfs on writecache",
+    Hardware((Disk("a", 64), Disk("b", 384), Disk("c", 32))),
+    (
+        Luks("media", "disk/a"),
+        Ext4("mapper/media", "/run/media"),
+        Verified("verified", "/run/media/live/image"),
+        Image("squashfs", "/dev/mapper/verified", "/run/lower"),
+        WriteCached("cached", "disk/b", "disk/c"),
+        Xfs("mapper/cached", "/run/upper"),
+        Overlay(("/run/lower",), "/run/upper", "/"),
+    ),
+)
+# None of the mounts that the root is made of is to be seen any more.
+DETACHED = "umount -l /run/lower; umount -l /run/upper; umount -l /run/media"
 
 ROWS = [
+    Row("btrfs on LUKS on thin LVM on RAID5", ON_THIN),
+    Row("btrfs on LUKS on thin LVM on RAID5, return", ON_THIN, RETURN),
+    Row("root is an overlay", LIVE),
+    Row("root is an overlay, return", LIVE, RETURN),
+    Row("root is an overlay, detached", LIVE, before=(DETACHED,)),
     Row("root on bcache on md, direct", ON_BCACHE),
     Row("root on bcache on md, return", ON_BCACHE, RETURN),
     Row(

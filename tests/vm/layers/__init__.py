@@ -13,6 +13,7 @@ from tests.vm.layers.base import NONE, PASSPHRASE, ROOT, Common, Layer, Modules
 from tests.vm.layers.bcache import Bcache, WaitingBcache
 from tests.vm.layers.dm import Linear, Mapped, Multipath, Slice, Snapshot, ThinPool, Verity, Written
 from tests.vm.layers.keyed import Crypt, Integrity, Luks
+from tests.vm.layers.live import Verified, WriteCached
 from tests.vm.layers.lvm import Lvm
 from tests.vm.layers.md import Raid
 from tests.vm.layers.mounts import Bind, Btrfs, Ext4, Image, Nfs, Overlay, Xfs
@@ -48,8 +49,10 @@ __all__ = [
     "Snapshot",
     "Swap",
     "ThinPool",
+    "Verified",
     "Verity",
     "WaitingBcache",
+    "WriteCached",
     "Written",
     "Xfs",
 ]

@@ -72,6 +72,12 @@ def changes_in_memory(lower: str, name: str) -> str:
             dmsetup create {name}"""
 
 
+def placed(path: str) -> str:
+    """Where something is to be that the guest later has at `path`. What is below /run and /dev,
+    which are moved into the new root, is there at all times."""
+    return path if path.startswith(("/run/", "/dev/")) else f"{ROOT}{path}"
+
+
 def writable(lower: str) -> str:
     """Shell text that makes a device, of `copy` of `lower`, of which all writes stay in memory:
     for what opens a device for writing though the disks of a second boot cannot be written to."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.vm.layers.base import Common, devices
+from tests.vm.layers.base import Common, copy, devices, writable
 
 
 @dataclass(frozen=True)
 class Raid(Common):
-    """An md array with metadata 1.2 on its members."""
+    """An md array with metadata 1.2 on its members. With `written` the second boot can write to
+    what lies on it, though not to the members."""
 
     name: str
     below: tuple[str, ...]
     level: int = 1
+    written: bool = False
 
     @property
     def title(self) -> str:
@@ -36,9 +38,14 @@ class Raid(Common):
 
     def judge(self) -> str:
         """Ask each member's superblock for its state, and whether all count the same events."""
+        members, copies, option = devices(self.below), "", "--readonly"
+        if self.written:
+            members = " ".join(f"/dev/mapper/{copy(each)}" for each in self.below)
+            copies, option = "".join(map(writable, self.below)), ""
         return f"""
             mdadm --examine {devices(self.below)} >/tmp/{self.name} 2>&1
             cat /tmp/{self.name}
             fact {self.name} clean-members "$(grep -c 'State : clean' /tmp/{self.name})"
             fact {self.name} event-counts "$(grep 'Events :' /tmp/{self.name} | sort -u | wc -l)"
-            opens {self.name} mdadm --assemble --readonly /dev/{self.name} {devices(self.below)}"""
+            {copies}
+            opens {self.name} mdadm --assemble {option} /dev/{self.name} {members}"""

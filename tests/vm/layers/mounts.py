@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tests.vm.layers.base import NONE, ROOT, Common, copy, devices, writable
+from tests.vm.layers.base import NONE, Common, copy, devices, placed, writable
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Ext4(Common):
         return f"""
             {journal if self.journal else ""}
             mkfs.ext4 -q {external} -E lazy_itable_init=0,nodiscard /dev/{self.lower}
-            mkdir -p {ROOT}{self.at}
-            mount -t ext4 -o {self.options} /dev/{self.lower} {ROOT}{self.at}"""
+            mkdir -p {placed(self.at)}
+            mount -t ext4 -o {self.options} /dev/{self.lower} {placed(self.at)}"""
 
     def judge(self) -> str:
         journal, options = "", "ro"
@@ -65,9 +65,9 @@ class Ext4(Common):
             {self._judge_journal() if self.journal else ""}
             e2fsck -fn {journal} /dev/{self.lower} && status=0 || status=$?
             fact {self.name} fsck "$status"
-            mkdir -p {ROOT}
+            mkdir -p {placed(self.at)}
             opens {self.name} \\
-                mount -t ext4 -o {options} $(replayed /dev/{self.lower}) {ROOT}{self.at}"""
+                mount -t ext4 -o {options} $(replayed /dev/{self.lower}) {placed(self.at)}"""
 
     def _judge_journal(self) -> str:
         """Where it begins: at 0, if nothing in it is to be replayed."""
@@ -99,7 +99,7 @@ class Bind(Common):
         return f"{self.source} bound to {self.at}"
 
     def build(self) -> str:
-        places = f"{ROOT}{self.source} {ROOT}{self.at}"
+        places = f"{placed(self.source)} {placed(self.at)}"
         return f"mkdir -p {places}\nmount -o bind {places}"
 
     def judge(self) -> str:
@@ -141,8 +141,8 @@ class Xfs(Common):
         options = f",logdev=/dev/{self.log},rtdev=/dev/{self.realtime}" if self.log else ""
         return f"""
             mkfs.xfs -q -f -K {beside} /dev/{self.lower}
-            mkdir -p {ROOT}{self.at}
-            mount -t xfs -o rw{options} /dev/{self.lower} {ROOT}{self.at}"""
+            mkdir -p {placed(self.at)}
+            mount -t xfs -o rw{options} /dev/{self.lower} {placed(self.at)}"""
 
     def judge(self) -> str:
         """Look for damage, and for a log that would have to be replayed."""
@@ -159,8 +159,8 @@ class Xfs(Common):
             /usr/sbin/xfs_logprint -t {log} /dev/{self.lower} >/tmp/log 2>&1
             head -20 /tmp/log
             fact {self.name} log "$(sed -n 's/.* state: *//p' /tmp/log)"
-            mkdir -p {ROOT}{self.at}
-            opens {self.name} mount -t xfs -o {options} /dev/{self.lower} {ROOT}{self.at}"""
+            mkdir -p {placed(self.at)}
+            opens {self.name} mount -t xfs -o {options} /dev/{self.lower} {placed(self.at)}"""
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,8 @@ class Btrfs(Common):
 
     def _mount(self, options: str) -> str:
         return " && ".join(
-            f"mkdir -p {ROOT}{at} && mount -t btrfs -o {self._options},{options},subvol=/{number}"
-            f" /dev/{self.below[0]} {ROOT}{at}"
+            f"mkdir -p {placed(at)} && mount -t btrfs -o {self._options},{options},subvol=/{number}"
+            f" /dev/{self.below[0]} {placed(at)}"
             for number, at in enumerate(self.at)
         )
 
@@ -223,9 +223,23 @@ class Btrfs(Common):
 NUMBERS = 20_000
 
 
+def image(type: str, file: str) -> str:
+    """Shell text that makes a read-only file system, squashfs or erofs, in a file."""
+    make = {
+        "squashfs": f"/usr/bin/mksquashfs /run/image {file} -quiet -no-progress",
+        "erofs": f"/usr/bin/mkfs.erofs --quiet {file} /run/image",
+    }
+    return f"""
+        mkdir -p /run/image {file.rpartition("/")[0]}
+        seq {NUMBERS} >/run/image/numbers
+        {make[type]}
+        rm -r /run/image"""
+
+
 @dataclass(frozen=True)
 class Image(Common):
-    """A read-only file system, squashfs or erofs, in the file `file`, mounted at `at`."""
+    """A read-only file system, squashfs or erofs, in the file `file`, mounted at `at`. On a device,
+    it is there already."""
 
     type: str
     file: str
@@ -257,26 +271,20 @@ class Image(Common):
         return {"opens": "yes", "content": hashlib.sha256(numbers.encode()).hexdigest()}
 
     def build(self) -> str:
-        file = f"{ROOT}{self.file}"
-        make = {
-            "squashfs": f"/usr/bin/mksquashfs /run/image {file} -quiet -no-progress",
-            "erofs": f"/usr/bin/mkfs.erofs --quiet {file} /run/image",
-        }
+        make = "" if self.file.startswith("/dev/") else image(self.type, placed(self.file))
         return f"""
-            mkdir -p /run/image {ROOT}{self.file.rpartition("/")[0]} {ROOT}{self.at}
-            seq {NUMBERS} >/run/image/numbers
-            {make[self.type]}
-            rm -r /run/image
+            {make}
+            mkdir -p {placed(self.at)}
             {self._mount}"""
 
     @property
     def _mount(self) -> str:
-        return f"mount -t {self.type} -o loop,ro {ROOT}{self.file} {ROOT}{self.at}"
+        return f"mount -t {self.type} -o loop,ro {placed(self.file)} {placed(self.at)}"
 
     def judge(self) -> str:
         return f"""
             opens {self.name} {self._mount}
-            fact {self.name} content "$(sha256sum {ROOT}{self.at}/numbers | cut -d ' ' -f 1)"
+            fact {self.name} content "$(sha256sum {placed(self.at)}/numbers | cut -d ' ' -f 1)"
         """
 
 
@@ -303,20 +311,20 @@ class Overlay(Common):
 
     def _lower(self, *more: str) -> str:
         """The option, in which what means something to it has a backslash before it."""
-        places = [f"{ROOT}{each}" for each in (*more, *self.lower)]
+        places = [placed(each) for each in (*more, *self.lower)]
         escaped = (re.sub(r"[:,\\\\]", r"\\\g<0>", place) for place in places)
         return f"lowerdir={':'.join(escaped)}"
 
     def build(self) -> str:
-        upper, work = f"{ROOT}{self.upper}/upper", f"{ROOT}{self.upper}/work"
-        folders = shlex.join([upper, work, *(f"{ROOT}{each}" for each in (*self.lower, self.at))])
+        upper, work = f"{placed(self.upper)}/upper", f"{placed(self.upper)}/work"
+        folders = shlex.join([upper, work, *(placed(each) for each in (*self.lower, self.at))])
         options = shlex.quote(f"{self._lower()},upperdir={upper},workdir={work}")
-        return f"mkdir -p {folders}\nmount -t overlay -o {options} overlay {ROOT}{self.at}"
+        return f"mkdir -p {folders}\nmount -t overlay -o {options} overlay {placed(self.at)}"
 
     def judge(self) -> str:
         """Nothing can be written any more: so what was the upper one is the topmost lower one."""
         options = shlex.quote(self._lower(f"{self.upper}/upper"))
-        return f"opens {self.name} mount -t overlay -o {options} overlay {ROOT}{self.at}"
+        return f"opens {self.name} mount -t overlay -o {options} overlay {placed(self.at)}"
 
 
 @dataclass(frozen=True)
@@ -345,8 +353,8 @@ class Nfs(Common):
         """Flags of an export, <linux/nfsd/export.h>: any port, no check of subtrees, a number."""
         flags, never, nobody = 0x0002 | 0x0400 | 0x2000, 2**31 - 1, 65534
         options = "vers=4.2,addr=127.0.0.1,clientaddr=127.0.0.1"
-        export = f"local {ROOT}{self.exported} {never} {flags} {nobody} {nobody} 0"
-        handle = rf"local 1 \x00000000 {never} {ROOT}{self.exported}"
+        export = f"local {placed(self.exported)} {never} {flags} {nobody} {nobody} 0"
+        handle = rf"local 1 \x00000000 {never} {placed(self.exported)}"
         return f"""
             ifconfig lo 127.0.0.1 up
             mkdir -p /var/lib/nfs/v4recovery
@@ -358,10 +366,10 @@ class Nfs(Common):
             echo 'tcp 2049' >/proc/fs/nfsd/portlist
             echo 2 >/proc/fs/nfsd/threads
             echo Y >/proc/fs/nfsd/v4_end_grace
-            mkdir -p {ROOT}{self.at}
-            mount -t nfs4 -o {options} 127.0.0.1:/ {ROOT}{self.at}
+            mkdir -p {placed(self.at)}
+            mount -t nfs4 -o {options} 127.0.0.1:/ {placed(self.at)}
             """
 
     def judge(self) -> str:
-        places = f"{ROOT}{self.exported} {ROOT}{self.at}"
+        places = f"{placed(self.exported)} {placed(self.at)}"
         return f"mount -o bind {places}"
