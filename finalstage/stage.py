@@ -24,7 +24,7 @@ from finalstage.console import Console
 from finalstage.free import free
 from finalstage.kernel import faulty
 from finalstage.kernel.linux import LinuxKernel
-from finalstage.layers import md
+from finalstage.layers import md, mount
 from finalstage.layers.dm import Dm
 from finalstage.plan import plan
 from finalstage.scan import scan
@@ -65,6 +65,7 @@ MOST_DRAWN = 40
 
 DRAIN_SECONDS = 2.0
 PASS_BY_SECONDS = 0.2
+ASIDE_SECONDS, MOVE_SECONDS = 5.0, 1.0
 REBOOT_SECONDS, REBOOT_SECONDS_MOST = 3.0, 30.0
 SYSRQ_SECONDS = 0.5
 """For what is left to do when reboot(2) hangs."""
@@ -239,9 +240,26 @@ class Stage:
             after = {layer.id for layer in self.stack.closing()}
             if before - after:
                 continue
-            if not pauses:
+            if pauses:
+                self.kernel.sleep(pauses.pop(0))
+            elif not self.make_way(until):
                 break
-            self.kernel.sleep(pauses.pop(0))
+
+    def make_way(self, until: float) -> bool:
+        """Move mounts that stay away from what they are mounted on; return whether any was moved.
+
+        A mount that is in use then holds no other one, and none that it lies on itself: an overlay
+        that is the root has below it the mounts that it was made of.
+        """
+        until = min(until, self.kernel.now() + ASIDE_SECONDS)
+        moved = False
+        for layer, parent in mount.in_the_way(self.stack):
+            move = bind(mount.move_aside, self.kernel, layer, parent)
+            failed = bounded(self.kernel, "move", move, MOVE_SECONDS, until)
+            moved = moved or not failed
+        if moved:
+            self.stack = self.look()
+        return moved
 
     def look(self) -> Stack:
         """Scan, in bounded time; if that does not come back, the last stack must do."""

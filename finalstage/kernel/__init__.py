@@ -114,6 +114,13 @@ class Kernel(Protocol):
         """umount2(2) with UMOUNT_NOFOLLOW; `detach` adds MNT_DETACH, `force` MNT_FORCE, which
         has a FUSE or network file system give up what it waits for."""
 
+    def move_mount(self, target: str, place: str, parent: str) -> None:
+        """MS_MOVE a mount, with all that is mounted on it, to `place`, which is made for it.
+
+        It was on the mount at `parent`, which from then on shares no events with others: that
+        would be EINVAL.
+        """
+
     def remount(self, target: str, options: str, readonly: bool = False, data: str = "") -> None:
         """Make the file system at `target` read-only, or change its own options to `data`.
 

@@ -11,6 +11,8 @@ class Lib:
     MS_NODIRATIME: int
     MS_RELATIME: int
     MS_REMOUNT: int
+    MS_MOVE: int
+    MS_PRIVATE: int
     MNT_FORCE: int
     MNT_DETACH: int
     UMOUNT_NOFOLLOW: int

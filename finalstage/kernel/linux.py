@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat as modes
-from errno import ECHILD, EOPNOTSUPP
+from errno import ECHILD, EINVAL, EOPNOTSUPP
 from time import monotonic, sleep
 
 from finalstage.guardian import HEARTBEAT, Guardian
@@ -124,6 +124,16 @@ class LinuxKernel:
         flags |= lib.MNT_DETACH if detach else 0
         flags |= lib.MNT_FORCE if force else 0
         check(lib.umount2(encode(target), flags), target)
+
+    def move_mount(self, target: str, place: str, parent: str) -> None:
+        check(lib.mount(ffi.NULL, encode(parent), ffi.NULL, lib.MS_PRIVATE, ffi.NULL), parent)
+        os.makedirs(place, exist_ok=True)
+        moved = lib.mount(encode(target), encode(place), ffi.NULL, lib.MS_MOVE, ffi.NULL)
+        if moved < 0 and ffi.errno == EINVAL:  # a file is mounted on a file
+            os.rmdir(place)
+            os.close(os.open(place, os.O_CREAT | os.O_CLOEXEC, 0o600))
+            moved = lib.mount(encode(target), encode(place), ffi.NULL, lib.MS_MOVE, ffi.NULL)
+        check(moved, target)
 
     def remount(self, target: str, options: str, readonly: bool = False, data: str = "") -> None:
         # MS_REMOUNT sets the flags of the mount as well as those of its file system, so those

@@ -8,13 +8,14 @@ from errno import EBUSY, EINVAL, ENOTCONN
 from finalstage import mountinfo
 from finalstage.bounded import bind
 from finalstage.layers.filesystems import Survey
-from finalstage.stack import Layer
+from finalstage.stack import Layer, covering, depths
 from finalstage.world import block_id, mount_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from finalstage.kernel import Kernel
     from finalstage.mountinfo import Entry
+    from finalstage.stack import Stack
     from finalstage.world import World
 
 KIND = "mount"
@@ -29,6 +30,9 @@ API_FILE_SYSTEMS = frozenset(
 
 FORCED_TIMES, FORCED_SECONDS = 20, 0.1
 """How often what hangs is told to give up before it is only taken from its place."""
+
+ASIDE = "/aside"
+"""Where mounts are moved to that stay, so that what they are mounted on can go."""
 
 NETWORK_FILE_SYSTEMS = frozenset(("9p", "afs", "ceph", "cifs", "nfs", "nfs4", "smb3"))
 
@@ -62,6 +66,7 @@ def scan(kernel: Kernel, world: World) -> list[Mount]:
     survey = Survey(kernel, world)
     hidden_by = _hiding(world.mounts)
     devices = {block.device for block in world.blocks}
+    names = {layer.id: layer.name for layer in world.before}
     found = []
     for entry in world.mounts:
         ground = survey.ground(entry)
@@ -71,7 +76,7 @@ def scan(kernel: Kernel, world: World) -> list[Mount]:
                 id=mount_id(entry.id),
                 kind=KIND,
                 type=entry.fstype,
-                name=world.name_of(entry.target),
+                name=_name(world, entry, names),
                 below=places
                 + ((block_id(entry.device),) if entry.device in devices else ())
                 + ground.below,
@@ -86,6 +91,13 @@ def scan(kernel: Kernel, world: World) -> list[Mount]:
             )
         )
     return found
+
+
+def _name(world: World, entry: Entry, names: dict[str, str]) -> str:
+    """Return what a mount is called: what it was, where it has been moved aside."""
+    if entry.target.startswith(f"{ASIDE}/"):
+        return names.get(mount_id(entry.id), entry.target)
+    return world.name_of(entry.target)
 
 
 def _hiding(mounts: tuple[Entry, ...]) -> dict[int, list[str]]:
@@ -173,6 +185,31 @@ def close(kernel: Kernel, layer: Layer) -> None:
         if not layer.is_api or error.errno != EBUSY:
             raise
         kernel.umount(layer.target, detach=True)
+
+
+def in_the_way(stack: Stack) -> list[tuple[Mount, Mount]]:
+    """Return the mounts without which others could go, each with the one that it is on; those that
+    are mounted on others come before these.
+
+    What a swap area lies on stays: the kernel calls that by its path.
+    """
+    by_id = stack.by_id()
+    depth = depths(stack)
+    areas = (layer.id for layer in stack.layers if layer.kind == "swap")
+    swapped_to = covering(stack, areas)
+    found = []
+    for layer in sorted(stack.layers, key=lambda layer: depth.get(layer.id, len(depth))):
+        if isinstance(layer, Mount) and not layer.is_api and layer.id not in swapped_to:
+            parent = by_id.get(layer.below[0])
+            if isinstance(parent, Mount):
+                found.append((layer, parent))
+    return found
+
+
+def move_aside(kernel: Kernel, layer: Mount, parent: Mount) -> None:
+    """Move a mount into the tree: what it was on is no longer held by it. It may be in use."""
+    place = f"{ASIDE}/{layer.id.partition(':')[2]}"
+    kernel.move_mount(layer.target, place, parent.target)
 
 
 def _is_there(kernel: Kernel, layer: Mount) -> bool:

@@ -312,6 +312,10 @@ class SimKernel(Secrets, Processes):
         self._enter("give_up" if force else "umount", target)
         self._mount_at(target).umount(self, detach, force)
 
+    def move_mount(self, target: str, place: str, parent: str) -> None:
+        self._enter("move_mount", target)
+        self._mount_at(target).move(self.machine, place)
+
     def remount(self, target: str, options: str, readonly: bool = False, data: str = "") -> None:
         self._enter("remount", target)
         self._mount_at(target).remount(self, readonly, data)

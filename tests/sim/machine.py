@@ -50,6 +50,9 @@ class Thing:
         """Whether it has something that what it rests on does not have yet."""
         return False
 
+    def carry(self, before: str, after: str) -> None:
+        """Take in that a mount at a place was moved to another one."""
+
 
 @dataclass
 class Device(Thing):

@@ -39,6 +39,10 @@ class Loop(Device):
     def rests_on(self, machine: Machine) -> Iterable[str]:
         return (self.lies_on,) if self.lies_on in machine.devices else self.below
 
+    def carry(self, before: str, after: str) -> None:
+        if self.backing.startswith(f"{before}/"):
+            self.backing = after + self.backing[len(before) :]
+
     def goes_at_last_close(self) -> bool:
         return self.autoclear
 

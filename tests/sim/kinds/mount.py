@@ -117,6 +117,19 @@ class Mount(Thing):
         for mount in gone:
             machine.remove(mount)
 
+    def move(self, machine: Machine, place: str) -> None:
+        """Have it, and all that is mounted on it, at a place of the tree."""
+        before = self.target
+        self.parent = machine.mounts[0].id
+        moved = [self]
+        for other in machine.mounts:
+            if other.parent in [mount.id for mount in moved]:
+                moved.append(other)
+        for mount in moved:
+            mount.target = place + mount.target[len(before) :]
+        for thing in machine.things():
+            thing.carry(before, place)
+
     def remount(self, kernel: SimKernel, readonly: bool, data: str) -> None:
         """Take other options; EBUSY if it cannot be read-only since something writes to it."""
         self.options = data or self.options

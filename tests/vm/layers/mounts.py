@@ -283,6 +283,7 @@ class Image(Common):
 
     def judge(self) -> str:
         return f"""
+            mkdir -p {placed(self.at)}
             opens {self.name} {self._mount}
             fact {self.name} content "$(sha256sum {placed(self.at)}/numbers | cut -d ' ' -f 1)"
         """
@@ -324,7 +325,9 @@ class Overlay(Common):
     def judge(self) -> str:
         """Nothing can be written any more: so what was the upper one is the topmost lower one."""
         options = shlex.quote(self._lower(f"{self.upper}/upper"))
-        return f"opens {self.name} mount -t overlay -o {options} overlay {placed(self.at)}"
+        return f"""
+            mkdir -p {placed(self.at)}
+            opens {self.name} mount -t overlay -o {options} overlay {placed(self.at)}"""
 
 
 @dataclass(frozen=True)
