@@ -18,7 +18,7 @@ from finalstage.world import block_id, describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from finalstage.kernel import Call, Kernel
     from finalstage.world import Block, World
@@ -221,16 +221,17 @@ def close(kernel: Kernel, layer: Layer) -> None:
     by us who flush it. A segment or a key that an inactive table has goes with it.
     """
     try:
-        settle(kernel, layer)
-    except OSError as error:
-        if error.errno != ENXIO:  # it has gone by itself
-            raise
+        _unless_gone(settle, kernel, layer)
     finally:
-        try:
-            kernel.dm_remove(layer.device)
-        except OSError as error:
-            if error.errno != ENXIO:
-                raise
+        _unless_gone(kernel.dm_remove, layer.device)
+
+
+def _unless_gone(act: Callable[..., None], *arguments: object) -> None:
+    try:
+        act(*arguments)
+    except OSError as error:
+        if error.errno != ENXIO:
+            raise
 
 
 def unblock(kernel: Kernel, layer: Dm) -> str:

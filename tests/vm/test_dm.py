@@ -16,13 +16,15 @@ from tests.vm.layers import (
     Ext4,
     Luks,
     Mapped,
+    Multipath,
     Snapshot,
     ThinPool,
     Verity,
     Written,
 )
-from tests.vm.layers.dm import cache, era, mirror, slices
+from tests.vm.layers.dm import OddDevices, cache, era, mirror, slices
 from tests.vm.layers.keyed import zeros
+from tests.vm.layers.lvm import LvmZoo
 from tests.vm.rows import DIRECT, DIRTY, ORACLE, RETURN, Row
 from tests.vm.stacks import Stack
 
@@ -103,6 +105,7 @@ for at in cached wcached; do dd if=/dev/zero of=/$at/more bs=1M count=4 conv=fsy
 set -- $(/run/trouble status wcached)
 [ $3 -lt $2 ]"""
 OVERWRITTEN = f"dd if=/dev/zero of=/origin/{Snapshot.FILE} bs=64k count=4 conv=notrunc"
+RESET = "echo b >/proc/sysrq-trigger"
 WRITER = """
 (while dd if=/dev/zero of=/deep/writer bs=64k count=16 conv=fsync; do :; done) 2>&- &
 sleep 1"""
@@ -132,7 +135,111 @@ def test_leaves_the_device_mapper_in_order(happen: Happen, row: Row) -> None:
 
 
 def test_what_is_not_closed_is_noticed(happen: Happen) -> None:
-    """By a machine that is restarted in the middle of its work."""
-    row = targets("control: dm: every target", WRITER, path="echo b >/proc/sysrq-trigger")
+    """By a machine that is restarted while half of its mirror has not yet written all."""
+    half = "/run/trouble suspend leg"
+    row = targets("control: dm: every target", half, WRITER, path=RESET)
     outcome = happen(replace(row, verb="reboot", to=ORACLE))
     assert {"cached", "mirrored"} <= {line.split()[0] for line in outcome.verdict.unclean}
+
+
+# -- LVM, with volumes of every kind ---------------------------------------------------------------
+
+ZOO_KINDS = ("origin", "mirror", "raid1", "raid5", "cached", "wcached", "thin0", "thin1")
+ZOO = Stack(
+    "LVM, one of each",
+    Hardware((Disk("a"), *(Disk(name, 192) for name in "bcd"))),
+    (
+        *ROOT_LAYERS,
+        *(Written(f"disk/{name}") for name in "bcd"),
+        LvmZoo("vg", ("disk/b", "disk/c", "disk/d"), thin=10),
+        *(Ext4(f"vg/{kind}", f"/{kind}") for kind in ZOO_KINDS),
+    ),
+    files=(*OLD, *(File(f"/{kind}/old", 300_000) for kind in ZOO_KINDS)),
+)
+ZOO_NEW = (*DIRTY, *(File(f"/{kind}/new", MIB) for kind in ZOO_KINDS))
+
+
+def zoo(name: str, *before: str, path: str = DIRECT) -> Row:
+    """A row with dirty files on everything."""
+    dirty = DIRTY_CACHES.replace("status ", "status vg-")
+    return Row(name, ZOO, path, before=(dirty, *before), files=ZOO_NEW, tools=("trouble",))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [zoo("dm: LVM, one of each"), zoo("dm: LVM, one of each, return", path=RETURN)],
+    ids=lambda row: row.slug,
+)
+def test_leaves_every_kind_of_volume_in_order(happen: Happen, row: Row) -> None:
+    assert not happen(row).problems, f"see {row.folder}"
+
+
+def test_what_lvm_is_left_with_is_noticed(happen: Happen) -> None:
+    """By a machine that is restarted in the middle of its work."""
+    row = zoo("control: dm: LVM", WRITER.replace("/deep", "/raid1"), path=RESET)
+    outcome = happen(replace(row, verb="reboot", to=ORACLE))
+    assert {"vg raid-dirty", "vg cache-clean"} <= {
+        " ".join(line.split()[:2]) for line in outcome.verdict.unclean
+    }
+
+
+# -- what is odd about devices ---------------------------------------------------------------------
+
+NAMES = (
+    b"with space", b"new\nline", b"quotes'\"", b"back\\slash", b"-dash", b"%s$HOME;`",
+    "\u00fcml\u00e4ut".encode(), b"\xff\xfe", b"x" * 127,
+)  # fmt: skip
+ODD = Stack(
+    "odd devices",
+    Hardware((Disk("a"), Disk("b", 128), Disk("c", 64), Disk("d", 64))),
+    (
+        *ROOT_LAYERS,
+        Multipath("lost", "disk/c"),
+        Luks("above", "mapper/lost"),
+        Ext4("mapper/above", "/lost"),
+        Multipath("reached", "disk/d"),
+        Ext4("mapper/reached", "/reached"),
+        *slices("disk/b", paused=16, twofold=16, doomed=16, low1=4, low2=4, low3=4, locked=16),
+        *(Ext4(f"mapper/{name}", f"/{name}") for name in ("paused", "twofold", "doomed")),
+        Luks("forgetful", "mapper/locked"),
+        OddDevices("odd", NAMES),
+    ),
+    files=(*OLD, *(File(f"/{at}/old", 300_000) for at in ("lost", "reached", "paused"))),
+)
+ODD_NEW = (
+    *DIRTY,
+    *(File(f"/{at}/new", MIB) for at in ("lost", "reached", "paused", "twofold", "doomed")),
+)
+# Whoever has suspended them, and locked the encrypted device, is gone; so is the path of one.
+LEFT = """
+/run/trouble message lost "fail_path $(cat /sys/block/dm-1/slaves/*/dev)"
+for each in paused twofold forgetful; do /run/trouble suspend $each; done
+/run/trouble message forgetful "key wipe"
+"""
+
+
+ODD_ROW = Row(
+    "dm: odd devices",
+    ODD,
+    before=(LEFT,),
+    files=ODD_NEW,
+    deadline=20,
+    tools=("trouble",),
+    expected=Expected(
+        unclean=("ext4:/lost",),
+        lost=("/lost/new",),
+        says=(
+            "multipath lost has no path left: what was queued for it is lost",
+            "linear paused was suspended, and goes on",
+            "linear twofold was suspended, and goes on",
+            "crypt forgetful is suspended, and does not go on",
+            "closed multipath reached",
+            "closed linear doomed",
+            "remaining 0, keys left 0",
+        ),
+    ),
+)
+
+
+def test_odd_devices_are_closed(happen: Happen) -> None:
+    assert not happen(ODD_ROW).problems, f"see {ODD_ROW.folder}"

@@ -142,7 +142,7 @@ class Slice(Common):
         return f'echo "0 {self.mib * 2048} {words}" | dmsetup create {self.name}'
 
 
-def slices(lower: str, **sizes: int) -> tuple[Slice, ...]:
+def slices(lower: str, /, **sizes: int) -> tuple[Slice, ...]:
     """Cut a device into pieces of the given sizes in MiB, one behind the other."""
     found = []
     at = 0
@@ -397,3 +397,44 @@ class Verity(Common):
     def _open(self) -> str:
         devices = f"/dev/{self.data} {self.name} /dev/{self.sums}"
         return f'veritysetup open {devices} "$(cat {self._hash})"'
+
+
+@dataclass(frozen=True)
+class OddDevices(Common):
+    """Devices with the given names, and others that are odd in some other way, on the devices low1,
+    low2 and low3, and doomed, a file system that goes with its device when it is unmounted."""
+
+    name: str
+    names: tuple[bytes, ...]
+
+    modules: ClassVar[tuple[str, ...]] = ("dm-zero",)
+    below: ClassVar[tuple[str, ...]] = ("mapper/low1", "mapper/low2", "mapper/low3")
+    clean: ClassVar[Mapping[str, str]] = NONE
+
+    @property
+    def title(self) -> str:
+        return "odd devices"
+
+    def build(self) -> str:
+        octal = ("".join(rf"\{byte:03o}" for byte in name) for name in self.names)
+        create = 'dmsetup create --manglename none --table "$on_low" --'
+        names = "\n".join(f"{create} \"$(printf '{digits}')\"" for digits in octal)
+        return f"""
+            on_low="0 2048 linear /dev/mapper/low1 0"
+            {names}
+            # An inactive table beside a live one, without one, and where the live one is in use.
+            dmsetup create two --table "0 2048 zero"
+            dmsetup load two --table "0 2048 linear /dev/mapper/low2 0"
+            dmsetup create one --notable
+            dmsetup load one --table "0 2048 linear /dev/mapper/low3 0"
+            dmsetup load twofold --table "0 32768 error"
+            dmsetup create none --notable
+            dmsetup create --uuid "odd uuid/'" --readonly numbered --table "$on_low"
+            dmsetup create early --table "$on_low"
+            dmsetup rename early late
+            # What the kernel removes once it is closed, and what somebody waits for an event of.
+            dmsetup remove --deferred doomed
+            (exec -a @dmeventd dmsetup wait late) >/dev/null 2>&1 &"""
+
+    def judge(self) -> str:
+        return ""
