@@ -14,6 +14,7 @@ from tests.vm.layers import (
     ROOT,
     Crypt,
     Ext4,
+    Linear,
     Luks,
     Mapped,
     Multipath,
@@ -27,6 +28,7 @@ from tests.vm.layers.keyed import zeros
 from tests.vm.layers.lvm import LvmZoo
 from tests.vm.rows import DIRECT, DIRTY, ORACLE, RETURN, Row
 from tests.vm.stacks import Stack
+from tests.vm.test_faults import DEADLINE, STUCK, SUSPEND, writing
 
 OLD = (File("/data/old", 300_000), File("/data/secret", MIB, secret=True))
 ROOT_LAYERS = (Luks("croot", "disk/a"), Ext4("mapper/croot", "/"))
@@ -104,7 +106,11 @@ for at in cached wcached; do dd if=/dev/zero of=/$at/more bs=1M count=4 conv=fsy
 [ $(/run/trouble status cached | cut -d' ' -f11) -gt 0 ]
 set -- $(/run/trouble status wcached)
 [ $3 -lt $2 ]"""
-OVERWRITTEN = f"dd if=/dev/zero of=/origin/{Snapshot.FILE} bs=64k count=4 conv=notrunc"
+# Unmounted late, since more is mounted on it: what goes at once goes long before.
+OVERWRITTEN = f"""
+dd if=/dev/zero of=/origin/{Snapshot.FILE} bs=64k count=4 conv=notrunc
+at=/origin
+for i in 1 2 3 4; do at=$at/on; mkdir $at; mount -t tmpfs none $at; done"""
 RESET = "echo b >/proc/sysrq-trigger"
 WRITER = """
 (while dd if=/dev/zero of=/deep/writer bs=64k count=16 conv=fsync; do :; done) 2>&- &
@@ -243,3 +249,40 @@ ODD_ROW = Row(
 
 def test_odd_devices_are_closed(happen: Happen) -> None:
     assert not happen(ODD_ROW).problems, f"see {ODD_ROW.folder}"
+
+
+# -- thin volumes whose pool hangs, which do not even say what they are ----------------------------
+
+HUNG = Stack(
+    "LUKS on a thin pool that hangs",
+    Hardware((Disk("a"), Disk("b", 128))),
+    (
+        *ROOT_LAYERS,
+        Linear("hang", "disk/b"),
+        *slices("mapper/hang", tmeta=4, tdata=96),
+        ThinPool("thin", "mapper/tmeta", "mapper/tdata", 64, snapshots=4),
+        Luks("inner", "mapper/thin-1"),
+        Ext4("mapper/inner", "/hung"),
+        Mounted("mapper/thin-2", "/other"),
+    ),
+    files=(*OLD, File("/hung/old", 300_000)),
+)
+HUNG_ROW = Row(
+    "dm: hung: LUKS on a thin pool",
+    HUNG,
+    STUCK,
+    before=(SUSPEND, writing("/hung"), writing("/other"), "sleep 1"),
+    files=(*DIRTY, File("/hung/new", 300_000, secret=True)),
+    deadline=DEADLINE,
+    hangs=True,
+    tools=("trouble",),
+    expected=Expected(
+        unclean=("ext4:/hung", "ext4:/other"),
+        lost=("/hung/new",),
+        says=("cannot read", "no answer"),
+    ),
+)
+
+
+def test_a_pool_that_hangs_hides_no_key(happen: Happen) -> None:
+    assert not happen(HUNG_ROW).problems, f"see {HUNG_ROW.folder}"
