@@ -10,6 +10,7 @@ from __future__ import annotations
 from finalstage import layers, progress
 from finalstage.bounded import bind, together
 from finalstage.layers.dm import Dm, may_wait
+from finalstage.layers.md import Md
 from finalstage.layers.mount import Mount
 from finalstage.stack import depths, io_below
 
@@ -30,7 +31,8 @@ def suspects(stack: Stack, hung: set[str]) -> list[Layer]:
     """Return the layers whose silence matters, the lowest first.
 
     These are the ones that hold a key, those that hang where an array is among what they stand on
-    (reboot(2) writes its superblocks, and would hang too), and what all of these stand on.
+    (reboot(2) writes its superblocks, and would hang too), arrays that wait for their monitor, and
+    what all of these stand on.
     """
     by_id = stack.by_id()
     keyed = {layer.id for layer in stack.layers if isinstance(layer, Dm) and layer.has_key}
@@ -38,6 +40,7 @@ def suspects(stack: Stack, hung: set[str]) -> list[Layer]:
     roots = keyed | {id for id in hung if io_below(stack, (id,)) & (keyed | arrays)}
     roots |= {id for id in hung if id in by_id and by_id[id].kind == "mount"}
     roots |= {layer.id for layer in stack.layers if isinstance(layer, Mount) and layer.has_server}
+    roots |= {layer.id for layer in stack.layers if isinstance(layer, Md) and layer.waits}
     depth = depths(stack)
     found = io_below(stack, roots)
     return sorted((by_id[id] for id in found), key=lambda layer: -depth.get(layer.id, 0))
@@ -89,6 +92,8 @@ def waits(layer: Layer, waited_for: set[str]) -> bool:
 
     A file system with a server has had its time by now, whether it hangs or not.
     """
+    if isinstance(layer, Md):
+        return layer.waits
     if isinstance(layer, Dm):
         return may_wait(layer, layer.id in waited_for)
     return isinstance(layer, Mount) and layer.has_server

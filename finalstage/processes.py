@@ -8,6 +8,7 @@ from __future__ import annotations
 from errno import ESRCH
 
 from finalstage.bounded import bounded
+from finalstage.monitors import monitored, watches
 from finalstage.value import Value
 from finalstage.world import text
 
@@ -93,6 +94,7 @@ class Population:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._daemons: dict[int, bool] = {}
+        self._monitored: tuple[str, ...] | None = None
         self._asked = 0
 
     def to_end(self) -> list[Process]:
@@ -130,20 +132,29 @@ class Population:
         ]
 
     def _is_storage_daemon(self, pid: int) -> bool:
-        """Whether root marked it as one that storage needs to the end: argv[0] begins with @.
+        """Whether root marked it as one that storage needs to the end: argv[0] begins with @. One
+        that keeps arrays is that without a mark.
 
         Source: systemd, "Storage Daemons for the Root File System".
         """
         if pid not in self._daemons:
             self._asked = pid
             try:
-                self._daemons[pid] = (
-                    self._kernel.read(f"/proc/{pid}/cmdline").startswith(b"@")
-                    and self._kernel.stat(f"/proc/{pid}").owner == 0
-                )
+                marked = self._kernel.read(f"/proc/{pid}/cmdline").startswith(b"@")
+                by_root = marked and self._kernel.stat(f"/proc/{pid}").owner == 0
             except OSError:
                 return False  # it has just ended
+            self._daemons[pid] = by_root or watches(self._kernel, pid, self._arrays())
         return self._daemons[pid]
+
+    def _arrays(self) -> tuple[str, ...]:
+        if self._monitored is None:
+            self._monitored = ()
+            try:
+                self._monitored = monitored(self._kernel)
+            except OSError:
+                pass  # without /sys nobody could watch them either
+        return self._monitored
 
 
 def end_all(

@@ -39,7 +39,9 @@ def scan(kernel: Kernel, world: World) -> list[Layer]:
             continue
         try:
             found += _recognise(kernel, block)
-        except OSError:
+        except OSError as error:
+            if error.errno != ENOENT:
+                raise
             continue  # it is just being stopped
     return found
 

@@ -5,6 +5,12 @@ Source: Documentation/admin-guide/md.rst, md_ioctl() and do_md_stop() in drivers
 
 from __future__ import annotations
 
+from errno import EIO, ENOENT
+
+from finalstage.layers.monitor import monitor_id
+from finalstage.layers.swap import holding_mount
+from finalstage.monitors import DIRTY, EXTERNAL, become_clean, container_of, is_kept, state_file
+from finalstage.mountinfo import unescape
 from finalstage.progress import silent
 from finalstage.stack import Layer
 from finalstage.world import block_id, text
@@ -12,36 +18,87 @@ from finalstage.world import block_id, text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from finalstage.kernel import Kernel
-    from finalstage.world import World
+    from finalstage.world import Block, World
 
 KIND = "md"
 
+MONITOR_SECONDS, TICK = 3.0, 0.01
+"""How long a monitor may take to note that an array is clean, and how often to look."""
 
-def scan(kernel: Kernel, world: World) -> list[Layer]:
+
+class Md(Layer):
+    """An array; `container` is the kernel name of that which it is a member of, if it is."""
+
+    container: str = ""
+    state: str = ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether writes to it wait for a monitor, to note that it is not clean any more."""
+        return self.state == "write-pending" and bool(self.container)
+
+
+def scan(kernel: Kernel, world: World) -> list[Md]:
     """Every array that is assembled. A stopped one keeps its name for a moment, but no members."""
     found = []
+    devices = {block.name: block.device for block in world.blocks}
     for block in world.blocks:
         if "md" not in block.entries:
             continue
         state = text(kernel, f"{block.path}/md/array_state")
         if state == "clear" and not block.slaves:
             continue
+        version = text(kernel, f"{block.path}/md/metadata_version")
+        external, container = version.startswith(EXTERNAL), container_of(version)
+        below = [block_id(slave) for slave in block.slaves]
+        if container in devices:
+            below += block_id(devices[container]), monitor_id(devices[container])
         found.append(
-            Layer(
+            Md(
                 id=block_id(block.device),
                 kind=KIND,
-                type=text(kernel, f"{block.path}/md/level") or "md",
+                type=text(kernel, f"{block.path}/md/level") or ("container" if external else "md"),
                 name=block.name,
-                below=tuple(block_id(slave) for slave in block.slaves),
+                below=(*below, *_bitmap_mount(kernel, world, block)),
                 device=block.device,
+                container=container,
+                state=state,
             )
         )
     return found
 
 
+def _bitmap_mount(kernel: Kernel, world: World, block: Block) -> tuple[str, ...]:
+    """Return the mount of the file that an array's bitmap is in, and which it holds open."""
+    try:
+        if text(kernel, f"{block.path}/md/bitmap/location") != "file":
+            return ()
+    except OSError as error:
+        if error.errno != ENOENT:
+            raise
+        return ()  # its level has none
+    array = ""
+    for line in kernel.read("/proc/mdstat").decode("utf-8", "surrogateescape").split("\n"):
+        if line[:1].strip():
+            array = line.partition(" ")[0]
+        path = line.partition(", file: ")[2]
+        if path and array == block.name:
+            mount = holding_mount(world, unescape(path))
+            return (mount,) if mount else ()
+    return ()
+
+
 def settle(kernel: Kernel, layer: Layer) -> None:
-    """Write out its page cache, and its members' own."""
+    """Write out its page cache, and its members' own. If it has a monitor, have that know.
+
+    One that does not run has nothing to write, and fails whatever is asked of it.
+    """
+    assert isinstance(layer, Md)
+    if layer.state == "inactive":
+        return
     kernel.flush(layer.device)
+    if layer.container and is_kept(kernel, layer.name):
+        become_clean(kernel, layer.name)
 
 
 def release(kernel: Kernel, layer: Layer) -> str:
@@ -51,8 +108,14 @@ def release(kernel: Kernel, layer: Layer) -> str:
     healthy ones have some in flight. To mark the last working one as faulty, which the kernel
     refuses, fails all writes from then on: MD_BROKEN, raid1_error() in drivers/md/raid1.c.
 
+    A monitor that has gone, or hangs, will not let writes go on, so we do.
+
     Source: Documentation/admin-guide/md.rst, dev-XXX/state.
     """
+    assert isinstance(layer, Md)
+    if layer.waits:
+        kernel.write(state_file(layer.name), b"active")
+        return "goes on without its monitor"
     path = f"/sys/dev/block/{layer.device}"
     devices, working = {}, set()
     for name in kernel.listdir(f"{path}/slaves"):
@@ -84,8 +147,38 @@ def pass_by(kernel: Kernel, layer: Layer) -> None:
 
 
 def close(kernel: Kernel, layer: Layer) -> None:
-    """Flush it, then stop it; that also where flushing failed, which is raised afterwards."""
+    """Flush it, then stop it; that also where flushing failed, which is raised afterwards. EIO if
+    nobody was there to note that it is clean."""
+    assert isinstance(layer, Md)
     try:
         settle(kernel, layer)
     finally:
-        kernel.stop_array(layer.device)
+        if layer.container:
+            _stop_member(kernel, layer)
+        else:
+            kernel.stop_array(layer.device)
+
+
+def _stop_member(kernel: Kernel, layer: Md) -> None:
+    """Make an array inactive, and have its monitor note that and take it apart.
+
+    To stop it outright would not tell the monitor how far a resync got: Manage_stop() in Manage.c
+    of mdadm. Levels without redundancy have no monitor, and need none.
+    """
+    dirty = text(kernel, state_file(layer.name)) in DIRTY
+    kernel.write(state_file(layer.name), b"inactive")
+    until = kernel.now() + MONITOR_SECONDS
+    try:
+        while text(kernel, state_file(layer.name)) != "clear":
+            if kernel.now() >= until or not is_kept(kernel, layer.name):
+                break
+            kernel.sleep(TICK)
+        else:
+            return
+    except OSError as error:
+        if error.errno != ENOENT:
+            raise
+        return
+    kernel.stop_array(layer.device)
+    if dirty and layer.type not in ("raid0", "linear"):
+        raise OSError(EIO, "nobody noted that it is clean", layer.name)

@@ -51,6 +51,10 @@ class Md(Device):
             return "active"
         if name == "md/level":
             return self.level
+        if name == "md/metadata_version":
+            return "1.2"
+        if name == "md/bitmap/location":
+            return "none"
         if name.startswith("md/dev-") and name.endswith("/state"):
             member = self._member(kernel, name)
             return "faulty" if member.failing or member.device in self.faulty else "in_sync"

@@ -11,11 +11,30 @@ from __future__ import annotations
 
 from tests.vm.layers.base import NONE, PASSPHRASE, ROOT, Common, Layer, Modules
 from tests.vm.layers.bcache import Bcache, WaitingBcache
-from tests.vm.layers.dm import Linear, Mapped, Multipath, Slice, Snapshot, ThinPool, Verity, Written
+from tests.vm.layers.dm import (
+    Linear,
+    Mapped,
+    Multipath,
+    OddDevices,
+    Slice,
+    Slices,
+    Snapshot,
+    ThinPool,
+    Verity,
+    Written,
+)
 from tests.vm.layers.keyed import Crypt, Integrity, Luks
 from tests.vm.layers.live import Verified, WriteCached
-from tests.vm.layers.lvm import Lvm
-from tests.vm.layers.md import Raid
+from tests.vm.layers.lvm import Lvm, LvmZoo
+from tests.vm.layers.md import (
+    Container,
+    Inactive,
+    MonitorInRoot,
+    Partitioned,
+    Plain,
+    Raid,
+    Resyncing,
+)
 from tests.vm.layers.mounts import Bind, Btrfs, Ext4, Image, Nfs, Overlay, Xfs
 from tests.vm.layers.network import IscsiDisk, NetworkDisk, NvmeDisk
 from tests.vm.layers.swap import Swap
@@ -28,24 +47,33 @@ __all__ = [
     "Bind",
     "Btrfs",
     "Common",
+    "Container",
     "Crypt",
     "Ext4",
     "Image",
+    "Inactive",
     "Integrity",
     "IscsiDisk",
     "Layer",
     "Linear",
     "Luks",
     "Lvm",
+    "LvmZoo",
     "Mapped",
     "Modules",
+    "MonitorInRoot",
     "Multipath",
     "NetworkDisk",
     "Nfs",
     "NvmeDisk",
+    "OddDevices",
     "Overlay",
+    "Partitioned",
+    "Plain",
     "Raid",
+    "Resyncing",
     "Slice",
+    "Slices",
     "Snapshot",
     "Swap",
     "ThinPool",

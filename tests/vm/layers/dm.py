@@ -438,3 +438,43 @@ class OddDevices(Common):
 
     def judge(self) -> str:
         return ""
+
+
+@dataclass(frozen=True)
+class Slices(Common):
+    """A disk in equal parts of `mib` MiB each, dm devices with a digit behind their name: members
+    for arrays, of which there are more than disks."""
+
+    name: str
+    lower: str
+    count: int
+    mib: int
+
+    modules: ClassVar[tuple[str, ...]] = ()
+    clean: ClassVar[Mapping[str, str]] = {"opens": "yes"}
+
+    @property
+    def title(self) -> str:
+        return f"{self.count} parts of {self.lower}"
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        return (self.lower,)
+
+    def build(self) -> str:
+        return self._create("")
+
+    def judge(self) -> str:
+        return f"opens {self.name} eval '{self._create('--readonly')}'"
+
+    def _create(self, option: str) -> str:
+        size = self.mib * 2048
+        table = f"0 {size} linear /dev/{self.lower} $(({size} * each))"
+        return (
+            f"for each in $(seq 0 {self.count - 1}); do"
+            f' echo "{table}" | dmsetup create {option} {self.name}$each; done'
+        )
+
+    def part(self, *numbers: int) -> tuple[str, ...]:
+        """The paths of some of the parts."""
+        return tuple(f"mapper/{self.name}{number}" for number in numbers)
