@@ -46,10 +46,11 @@ class Block(Value):
 
 
 class SwapArea(Value):
-    """A line of /proc/swaps."""
+    """A line of /proc/swaps. `used` is in KiB."""
 
     path: str
     type: str
+    used: int = 0
 
 
 class World(Value):
@@ -93,7 +94,7 @@ def look(kernel: Kernel) -> World:
     return World(
         blocks=tuple(_blocks(kernel, problems)),
         mounts=tuple(_mounts(kernel, problems)),
-        swaps=tuple(_swaps(kernel, problems)),
+        swaps=tuple(swaps(kernel, problems)),
         problems=tuple(problems),
     )
 
@@ -167,7 +168,8 @@ def _mounts(kernel: Kernel, problems: list[str]) -> list[mountinfo.Entry]:
         return []
 
 
-def _swaps(kernel: Kernel, problems: list[str]) -> list[SwapArea]:
+def swaps(kernel: Kernel, problems: list[str]) -> list[SwapArea]:
+    """Return the swap areas as they are now."""
     try:
         lines = text(kernel, "/proc/swaps").split("\n")
     except FileNotFoundError:
@@ -178,7 +180,10 @@ def _swaps(kernel: Kernel, problems: list[str]) -> list[SwapArea]:
     # Not whatever else Unicode takes for a space or a new line: a path may have that in it.
     rows = [line.replace("\t", " ").split(" ") for line in lines[1:]]
     rows = [[field for field in row if field] for row in rows]
-    return [SwapArea(mountinfo.unescape(row[0]), row[1]) for row in rows if len(row) > 1]
+    return [
+        SwapArea(mountinfo.unescape(path), type, int(used) if used.isdigit() else 0)
+        for path, type, _, used, *_ in ([*row, "", "", ""] for row in rows if len(row) > 1)
+    ]
 
 
 def describe(error: BaseException) -> str:

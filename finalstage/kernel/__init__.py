@@ -136,8 +136,9 @@ class Kernel(Protocol):
     def syncfs(self, target: str) -> None:
         """Write a file system out: syncfs(2)."""
 
-    def swapoff(self, path: str) -> None:
-        """Read everything back from the swap area and close it."""
+    def swapoff(self, path: str, device: str = "") -> None:
+        """Read everything back from the swap area and close it. It is the file `path`, or the block
+        device `device`, whatever has become of the node by which it was switched on."""
 
     def sync(self) -> None:
         """Write out every file system and block device: sync(2)."""

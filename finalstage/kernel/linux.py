@@ -166,8 +166,16 @@ class LinuxKernel:
         finally:
             os.close(fd)
 
-    def swapoff(self, path: str) -> None:
-        check(lib.swapoff(encode(path)), path)
+    def swapoff(self, path: str, device: str = "") -> None:
+        if not device:
+            check(lib.swapoff(encode(path)), path)
+            return
+        node = f"/dev/.finalstage-swap{device}"
+        self._make_node(node, device, modes.S_IFBLK)
+        try:
+            check(lib.swapoff(encode(node)), path)
+        finally:
+            os.unlink(node)
 
     def sync(self) -> None:
         os.sync()
@@ -234,12 +242,15 @@ class LinuxKernel:
         return self._open_node(device, flags, modes.S_IFBLK)
 
     @staticmethod
-    def _open_node(device: str, flags: int, kind: int) -> int:
-        path = f"/dev/.finalstage-{'b' if kind == modes.S_IFBLK else 'c'}{device}"
+    def _make_node(path: str, device: str, kind: int) -> None:
         try:
             os.mknod(path, kind | 0o600, os.makedev(*dm.split(device)))
         except FileExistsError:
-            pass  # left by a call that hangs in open(2): the same node, so just as good
+            pass  # left by a call that hangs with it: the same node, so just as good
+
+    def _open_node(self, device: str, flags: int, kind: int) -> int:
+        path = f"/dev/.finalstage-{'b' if kind == modes.S_IFBLK else 'c'}{device}"
+        self._make_node(path, device, kind)
         try:
             return os.open(path, flags | os.O_CLOEXEC)
         except OSError as error:

@@ -1,9 +1,15 @@
-"""Swap areas: switched off, which reads everything in them back into memory."""
+"""Swap areas: switched off, which reads everything in them back into memory.
+
+Source: mm/swapfile.c.
+"""
 
 from __future__ import annotations
 
+from errno import ENOMEM
+
+from finalstage.layers.filesystems import Survey
 from finalstage.stack import Layer
-from finalstage.world import SwapArea, World, block_id, mount_id, swap_id
+from finalstage.world import World, block_id, mount_id, swap_id, swaps, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,17 +18,29 @@ if TYPE_CHECKING:
 KIND = "swap"
 
 
+SPARE_KIB = 16 << 10
+"""Memory that must be left when everything in an area has been read back."""
+
+OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
+DELETED = " (deleted)"
+
+
 class Swap(Layer):
-    """A swap area; `path` is what the kernel calls it."""
+    """A swap area; `path` is what the kernel calls it, `area` the block device that it is."""
 
     path: str = ""
+    area: str = ""
 
 
 def scan(kernel: Kernel, world: World) -> list[Swap]:
-    """Every line of /proc/swaps."""
+    """Every line of /proc/swaps. A file in use cannot be deleted, may_delete() in fs/namei.c, but
+    the node of a device can."""
     found = []
+    survey = Survey(kernel, world)
     for area in world.swaps:
-        device = _device(kernel, area) if area.type == "partition" else ""
+        device = ""
+        if area.type == "partition":
+            device = survey.device_of(area.path.removesuffix(DELETED))
         mount = holding_mount(world, area.path)
         below = (block_id(device),) if device else ()
         found.append(
@@ -35,15 +53,31 @@ def scan(kernel: Kernel, world: World) -> list[Swap]:
                 below=below + ((mount,) if mount else ()),
                 places=(mount,) if mount and device else (),
                 path=area.path,
+                area=device,
             )
         )
     return found
 
 
 def close(kernel: Kernel, layer: Layer) -> None:
-    """Switch it off."""
+    """Switch it off, if there is memory for what is in it. Else ENOMEM, before anything is tried:
+    who calls swapoff(2) is the first to be killed when the kernel runs out of memory. What has been
+    swapped out may still go with a file system in memory, or with a process.
+
+    The kernel reckons with the whole of the area, not with what is in use of it, if it was told to
+    be strict: __vm_enough_memory() in mm/util.c.
+    """
     assert isinstance(layer, Swap)
-    kernel.swapoff(layer.path)
+    used = sum(area.used for area in swaps(kernel, []) if area.path == layer.path)
+    if not _fits(kernel, used + SPARE_KIB):
+        raise OSError(ENOMEM, f"no memory for {used >> 10} MiB that are in it", layer.path)
+    try:
+        kernel.swapoff(layer.path, layer.area)
+    except OSError as error:
+        if error.errno != ENOMEM:
+            raise
+        kernel.write(OVERCOMMIT, b"1")
+        kernel.swapoff(layer.path, layer.area)
 
 
 def settle(kernel: Kernel, layer: Layer) -> None:
@@ -55,11 +89,13 @@ def release(kernel: Kernel, layer: Layer) -> str:
     return ""
 
 
-def _device(kernel: Kernel, area: SwapArea) -> str:
-    try:
-        return kernel.stat(area.path).special
-    except OSError:
-        return ""  # its node is gone; swapoff will say so
+def _fits(kernel: Kernel, kib: int) -> bool:
+    """Whether so much memory can be had, as far as the kernel tells."""
+    for line in text(kernel, "/proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return kib <= int(value.split()[0])
+    return True
 
 
 def holding_mount(world: World, path: str) -> str:

@@ -1,6 +1,8 @@
 """zram devices: reset, which frees what they keep in memory.
 
-Source: Documentation/admin-guide/blockdev/zram.rst, reset_store() in drivers/block/zram.
+All but a page for each processor, which stays as long as the allocator is loaded: vm_buf in
+mm/zsmalloc.c. Source: Documentation/admin-guide/blockdev/zram.rst, reset_store() in
+drivers/block/zram/zram_drv.c.
 """
 
 from __future__ import annotations

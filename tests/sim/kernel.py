@@ -189,7 +189,7 @@ class SimKernel(Secrets, Processes):
         if path == "/proc/cmdline":
             return machine.command_line + "\n"
         if path == "/proc/meminfo":
-            return "Dirty: 2048 kB\nWriteback: 0 kB\n"
+            return f"MemAvailable: {machine.available} kB\nDirty: 2048 kB\nWriteback: 0 kB\n"
         if path == "/sys/kernel/kexec_loaded":
             return f"{int(machine.kexec_loaded)}\n"
         if path == "/oldroot/run/systemd/reboot-param" and machine.reboot_parameter:
@@ -332,10 +332,10 @@ class SimKernel(Secrets, Processes):
         self._enter("syncfs", target)
         self._mount_at(target).write_back(self)
 
-    def swapoff(self, path: str) -> None:
+    def swapoff(self, path: str, device: str = "") -> None:
         self._enter("swapoff", path)
         for swap in self.machine.swaps:
-            if swap.path == path:
+            if (device and swap.device == device) or (not device and swap.path == path):
                 swap.swapoff(self)
                 return
         raise error(errno.EINVAL, path)

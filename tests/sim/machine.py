@@ -215,6 +215,8 @@ class Machine:
     swaps: list[Swap] = field(default_factory=list)
     others: list[Thing] = field(default_factory=list)
     processes: dict[int, Process] = field(default_factory=dict)
+    # Memory that is to be had, in KiB.
+    available: int = 1 << 20
     kexec_loaded: bool = False
     command_line: str = "quiet"
     reboot_parameter: str = ""

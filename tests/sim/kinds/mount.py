@@ -60,7 +60,7 @@ class Mount(Thing):
         access = "ro" if self.readonly else "rw"
         options = f"{access},{self.options}" if self.options else access
         return (
-            f"{self.id} {self.parent} {self.device} / {_mangled(self.target)} {access} - "
+            f"{self.id} {self.parent} {self.device} / {mangled(self.target)} {access} - "
             f"{self.fstype} none {options}"
         )
 
@@ -232,6 +232,6 @@ class MountKind(Kind):
         return "\n".join(mount.line() for mount in kernel.machine.mounts)
 
 
-def _mangled(path: str) -> str:
+def mangled(path: str) -> str:
     """Return a path as mangle() writes it."""
     return path.replace("\\", "\\134").replace(" ", "\\040").replace("\n", "\\012")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from finalstage.kernel import Stat
 from tests.sim.faults import BlockedError
 from tests.sim.kind import Kind
+from tests.sim.kinds.mount import mangled
 from tests.sim.machine import Thing
 
 if TYPE_CHECKING:
@@ -17,15 +18,18 @@ if TYPE_CHECKING:
     from tests.sim.kernel import SimKernel
     from tests.sim.machine import Machine
 
+DELETED = " (deleted)"
+
 
 @dataclass
 class Swap(Thing):
-    """A swap area on a block device, whose node at `path` is open, or in a file at `path`, if
-    `is_file`; then the device is that of its file system."""
+    """A swap area on a block device, whose node at `path` is open, or has been deleted, or in a
+    file at `path`, if `is_file`; then the device is that of its file system. `used` is in KiB."""
 
     path: str
     device: str
     is_file: bool = False
+    used: int = 0
 
     @property
     def key(self) -> str:
@@ -44,10 +48,15 @@ class Swap(Thing):
         return (self.device,)
 
     def swapoff(self, kernel: SimKernel) -> None:
-        """Read all back from it, and let go of it. What cannot be read is given up."""
-        if kernel.machine.blocked(self.device):
+        """Read all back from it, and let go of it. What cannot be read is given up. The kernel
+        would kill who asks for more than there is room for: set_current_oom_origin()."""
+        machine = kernel.machine
+        if machine.blocked(self.device):
             raise BlockedError(self.device)
-        kernel.machine.remove(self)
+        if self.used > machine.available:
+            raise AssertionError(f"out of memory: {self.path}")
+        machine.available -= self.used
+        machine.remove(self)
 
 
 class SwapKind(Kind):
@@ -70,14 +79,14 @@ class SwapKind(Kind):
 
     def read(self, kernel: SimKernel, path: str) -> str:
         rows = [
-            f"{swap.path} {'file' if swap.is_file else 'partition'} 100 0 -2"
+            f"{mangled(swap.path)} {'file' if swap.is_file else 'partition'} 100 {swap.used} -2"
             for swap in kernel.machine.swaps
         ]
         return "\n".join(("Filename Type Size Used Priority", *rows))
 
     def stat(self, kernel: SimKernel, path: str) -> Stat | None:
         for swap in kernel.machine.swaps:
-            if swap.path == path:
+            if swap.path == path and not path.endswith(DELETED):
                 kind = modes.S_IFREG if swap.is_file else modes.S_IFBLK
                 return Stat(kind, "0:6", 1, "0:0" if swap.is_file else swap.device, 0)
         return None

@@ -37,7 +37,7 @@ from tests.vm.layers.md import (
 )
 from tests.vm.layers.mounts import Bind, Btrfs, Ext4, Image, Nfs, Overlay, Xfs
 from tests.vm.layers.network import IscsiDisk, NetworkDisk, NvmeDisk
-from tests.vm.layers.swap import Swap
+from tests.vm.layers.swap import Swap, SwapFile, Zram
 
 __all__ = [
     "NONE",
@@ -76,6 +76,7 @@ __all__ = [
     "Slices",
     "Snapshot",
     "Swap",
+    "SwapFile",
     "ThinPool",
     "Verified",
     "Verity",
@@ -83,4 +84,5 @@ __all__ = [
     "WriteCached",
     "Written",
     "Xfs",
+    "Zram",
 ]

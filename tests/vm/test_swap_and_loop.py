@@ -1,0 +1,60 @@
+"""Swap areas of every kind, and loop devices in every place."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.vm.conftest import Happen
+from tests.vm.content import File
+from tests.vm.hardware import Disk, Hardware
+from tests.vm.layers import Crypt, Ext4, Luks, Lvm, Swap, SwapFile, Zram
+from tests.vm.rows import DIRTY, Row
+from tests.vm.stacks import Stack
+
+ROOT = (Luks("croot", "disk/a"), Ext4("mapper/croot", "/"))
+ODD = "/odd names/swap \\ 'x'\t\x0bé # (deleted)\nof two lines"
+SWAPS = Stack(
+    "swap of every kind",
+    Hardware((Disk("a"), Disk("b", 96), Disk("c", 32), Disk("d", 16))),
+    (
+        *ROOT,
+        Lvm("vg", ("disk/b",), (("swap", "-L 16M"), ("plain", "-L 48M"))),
+        Ext4("vg/plain", "/plain"),
+        Swap("vg/swap"),
+        Crypt("cswap", "disk/c", 32, segments=1),
+        Swap("mapper/cswap"),
+        Swap("disk/d"),
+        SwapFile("/plain/swap", 16),
+        SwapFile(ODD, 16),
+        Zram("zram0", 32),
+        Swap("zram0"),
+        Zram("zram1", 24, at="/zram"),
+    ),
+    files=(File("/data/old", 300_000), File("/plain/old", 300_000)),
+)
+# Memory is full of what is in memory alone, and some of it is swapped out. A file system on a disk
+# is mounted there, so that it does not go before swap by itself.
+FULL = """
+mount -t tmpfs -o size=100% tmpfs /mnt
+mkdir /mnt/on
+mount -o bind /data /mnt/on
+dd if=/dev/zero of=/mnt/file bs=1M count=460 status=none
+grep -v Filename /proc/swaps >/dev/console
+awk 'NR > 1 { used += $(NF - 1) } END { exit used < 40000 }' /proc/swaps"""
+NODES_GONE = "rm /dev/mapper/vg-swap"
+TO_ZRAM = "cp /data/new-secret /zram; sync"
+
+ROWS = [
+    Row("swap of every kind, in use", SWAPS, before=(TO_ZRAM, NODES_GONE, FULL), files=DIRTY),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.slug)
+def test_closes_swap_and_loops(happen: Happen, row: Row) -> None:
+    """Of what was in zram, the allocator below keeps what it has last put together, a page for
+    each processor: vm_buf in mm/zsmalloc.c."""
+    outcome = happen(row)
+    assert not outcome.problems, f"see {row.folder}"
+    kept = row.stack.hardware.processors if row.stack is SWAPS else 0
+    assert outcome.copies.plaintext <= kept
+    assert "remaining 0" in outcome.console
