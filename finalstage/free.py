@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from finalstage.kernel import Kernel
     from finalstage.stack import Layer, Stack
 
-MIRRORS = frozenset(("mirror", "raid"))
+DO_WITHOUT = frozenset(("mirror", "raid", "snapshot-origin"))
+"""Targets that go on without some of what they stand on, once that fails."""
 
 RELEASE_SECONDS = 8.0
 """A disk is reset, perhaps twice, and gets a moment to answer again each time."""
@@ -79,7 +80,7 @@ def free(
 
 def is_array(layer: Layer) -> bool:
     """Whether a layer goes on without some of what it stands on, once these fail."""
-    return layer.kind == "md" or (isinstance(layer, Dm) and not MIRRORS.isdisjoint(layer.types))
+    return layer.kind == "md" or (isinstance(layer, Dm) and not DO_WITHOUT.isdisjoint(layer.types))
 
 
 def release(kernel: Kernel, layer: Layer, words: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ its thread keyring with the volume key is among them. Source: drivers/block/loop
 
 from __future__ import annotations
 
-from errno import ENXIO
+from errno import EBUSY, ENXIO
 
 from finalstage.layers.swap import holding_mount
 from finalstage.stack import Layer
@@ -74,10 +74,11 @@ def release(kernel: Kernel, layer: Layer) -> str:
 
 
 def close(kernel: Kernel, layer: Layer) -> None:
-    """Flush it, then detach it; that also where flushing failed, which is raised afterwards.
+    """Flush it, then detach it; that also where flushing failed, which is raised afterwards. EBUSY
+    if it will go only when the last user does: of that the kernel says nothing.
 
-    It and its partitions go when the last user does. One with autoclear may have detached itself
-    as its last user closed it, or as we close what we opened to flush it.
+    One with autoclear may have detached itself as its last user closed it, or as we close what we
+    opened to flush it. Its partitions go with it.
     """
     try:
         settle(kernel, layer)
@@ -90,3 +91,5 @@ def close(kernel: Kernel, layer: Layer) -> None:
         except OSError as error:
             if error.errno != ENXIO:
                 raise
+    if _backing(kernel, f"/sys/dev/block/{layer.device}/loop/backing_file"):
+        raise OSError(EBUSY, "in use", layer.name)
