@@ -50,6 +50,7 @@ def machine_from(number: Callable[[int], int]) -> Machine:
     }
     for device in machine.devices.values():
         device.dirty = device.key in in_use
+    machine.foreign_init = number(5) == 0
     if number(1):
         for kind in KINDS:
             kind.trouble(builder)

@@ -208,13 +208,15 @@ class Process:
 
 @dataclass
 class Machine:
-    """All of it. Devices go by ``major:minor``; `others` are what is no device, mount or swap."""
+    """All of it. Devices go by ``major:minor``; `others` are what is no device, mount or swap. With
+    a `foreign_init` PID 1 is not the stage's own, and stays."""
 
     devices: dict[str, Device] = field(default_factory=dict)
     mounts: list[Mount] = field(default_factory=list)
     swaps: list[Swap] = field(default_factory=list)
     others: list[Thing] = field(default_factory=list)
     processes: dict[int, Process] = field(default_factory=dict)
+    foreign_init: bool = False
     # Memory that is to be had, in KiB.
     available: int = 1 << 20
     kexec_loaded: bool = False
