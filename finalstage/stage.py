@@ -301,8 +301,10 @@ class Stage:
                 layers.settle,
                 stubborn=True,
             )
-            # What is mounted where we cannot see it, in a namespace of somebody who stays.
-            patience = SYNC_BESIDE_SECONDS if self.hung() else SYNC_SECONDS
+        # What is mounted where we cannot see it, in a namespace of somebody who stays.
+        hung = self.hung()
+        if self.stack.closing() or hung:
+            patience = SYNC_BESIDE_SECONDS if hung else SYNC_SECONDS
             bounded(self.kernel, "sync", self.kernel.sync, patience, until)
 
     def free(self) -> None:
