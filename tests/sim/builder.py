@@ -59,10 +59,17 @@ class Builder:
     def mount(self, device: str, fstype: str = "ext4") -> Mount:
         """Mount a device at a place that is drawn."""
         mounts = self.machine.mounts
-        parent = mounts[self.number(len(mounts) - 1)]
-        parent = mounts[0] if parent in mounts[1:OWN_MOUNTS] else parent
+        place = mounts[self.number(len(mounts) - 1)]
+        place = mounts[0] if place in mounts[1:OWN_MOUNTS] else place
         id = 100 + len(mounts)
-        mounts.append(
-            Mount(id, parent.id, f"{parent.target.rstrip('/')}/m{id}", device, fstype=fstype)
-        )
+        base = place.target.rstrip("/")
+        luck = self.number(9)
+        if luck == 0 and base:
+            target = base  # over another mount
+        elif luck == 1:
+            target = f"{base}/d"  # over what is mounted below it
+        else:
+            target = f"{base}/d/m{id}" if luck < 4 else f"{base}/m{id}"
+        parent = self.machine.resolve(target)
+        mounts.append(Mount(id, parent.id, target, device, fstype=fstype))
         return mounts[-1]

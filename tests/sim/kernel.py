@@ -290,20 +290,8 @@ class SimKernel(Secrets, Processes):
     # Mounts and swap
 
     def _mount_at(self, target: str) -> Mount:
-        """Return the mount that the kernel finds there, from mount to mount; it is never one that
-        another one hides. EINVAL if what it finds is not the root of a mount."""
-        machine = self.machine
-        ids = {mount.id for mount in machine.mounts}
-        found = next(mount for mount in machine.mounts if mount.parent not in ids)
-        while True:
-            on_it = [
-                mount
-                for mount in machine.mounts
-                if mount.parent == found.id and (target + "/").startswith(mount.target + "/")
-            ]
-            if not on_it:
-                break
-            found = min(reversed(on_it), key=lambda mount: len(mount.target))
+        """Return the mount that is found there. EINVAL if it is not the root of one."""
+        found = self.machine.resolve(target)
         if found.target != target:
             raise error(errno.EINVAL, target)
         return found

@@ -271,6 +271,21 @@ class Machine:
                 found, deepest = mount, len(target)
         return found
 
+    def resolve(self, path: str) -> Mount:
+        """Return the mount that the kernel finds at a path, from mount to mount: never one that
+        another one hides."""
+        ids = {mount.id for mount in self.mounts}
+        found = next(mount for mount in self.mounts if mount.parent not in ids)
+        while True:
+            on_it = [
+                mount
+                for mount in self.mounts
+                if mount.parent == found.id and (path + "/").startswith(mount.target + "/")
+            ]
+            if not on_it:
+                return found
+            found = min(reversed(on_it), key=lambda mount: len(mount.target))
+
     def holders(self, key: str) -> list[Thing]:
         """Return what holds a thing: while it is there, closing that is EBUSY."""
         found: list[Thing] = []

@@ -6,6 +6,7 @@ What a fault itself makes impossible is not asked for; `Excuses` says what that 
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,14 +51,15 @@ def stack_of(machine: Machine) -> Stack:
 
 def complaints(machine: Machine, faults: Mapping[Any, object]) -> list[str]:
     """Take a machine down, twice, and return what was not as it must be."""
-    found = wrong_rounds(stack_of(machine))
+    before = stack_of(machine)
+    found = wrong_rounds(before)
     saved = pickle.dumps(machine)
     excuses = Excuses(pickle.loads(saved))
     whole = excuses.healthy and not faults
     kernel = shut_down(machine, faults)
     excuses.hear(kernel)
     found += wrong_order(kernel, excuses)
-    found += wrong_words(kernel, excuses)
+    found += wrong_words(kernel, excuses, before)
     found += keys_left(kernel, excuses)
     found += data_lost(kernel, excuses)
     found += not_down(kernel)
@@ -101,14 +103,21 @@ def wrong_order(kernel: SimKernel, excuses: Excuses) -> list[str]:
     return [what for what in kernel.violations if not (unknown and what.startswith("removed "))]
 
 
-def wrong_words(kernel: SimKernel, excuses: Excuses) -> list[str]:
+def wrong_words(kernel: SimKernel, excuses: Excuses, before: Stack) -> list[str]:
     """What is said to be closed does not remain, as far as that can be seen."""
     if excuses.blind or excuses.hidden:
         return []
     words = [line.split("] ", 1)[1] for line in kernel.said]
-    closed = {line[7:].rsplit(None, 2)[0].rstrip() for line in words if line.startswith("closed ")}
-    remains = {line[8:].split(": ")[0] for line in words if line.startswith("remains ")}
-    return [f"{title} is said to be closed, and remains" for title in sorted(closed & remains)]
+    told = Counter(
+        line[7:].rsplit(None, 2)[0].rstrip() for line in words if line.startswith("closed ")
+    )
+    told.update(line[8:].split(": ")[0] for line in words if line.startswith("remains "))
+    there = Counter(layer.title for layer in before.layers)
+    return [
+        f"{title} is said to be closed, and remains"
+        for title, times in told.items()
+        if title in there and times > there[title]
+    ]
 
 
 def keys_left(kernel: SimKernel, excuses: Excuses) -> list[str]:
