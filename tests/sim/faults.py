@@ -12,6 +12,9 @@ class Hang:
     def __repr__(self) -> str:
         return "HANG"  # the same in every process that collects tests
 
+    def __reduce__(self) -> str:
+        return "HANG"  # there is only one
+
 
 HANG = Hang()
 

@@ -7,6 +7,7 @@ N, and new ones each time. A failing one is shown as a drawing, and as a test to
 from __future__ import annotations
 
 import os
+import pickle
 from functools import cache
 from typing import Any
 
@@ -50,10 +51,11 @@ def test_any_stack(shard: int) -> None:
     )
     @given(machines())
     def check(example: tuple[Machine, dict[Any, object]]) -> None:
-        # Taken down, a machine is no longer what failed.
-        picture, source = drawing.draw(stack_of(example[0])), as_test(*example)
+        saved = pickle.dumps(example)
         found = complaints(*example)
         if found:
-            pytest.fail("\n".join((*found, "", picture, source)), pytrace=False)
+            machine, faults = pickle.loads(saved)
+            picture = drawing.draw(stack_of(machine))
+            pytest.fail("\n".join((*found, "", picture, as_test(machine, faults))), pytrace=False)
 
     check()

@@ -13,11 +13,13 @@ from finalstage.stage import run
 from tests.sim.kernel import HANG, SimKernel
 from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.dm import Dm
-from tests.sim.kinds.mount import Frozen, Mount
+from tests.sim.kinds.loop import Loop
+from tests.sim.kinds.md import Md
+from tests.sim.kinds.mount import Frozen, Mount, Unseen
 from tests.sim.kinds.scsi import Scsi
 from tests.sim.kinds.swap import Swap
 from tests.sim.machine import Machine, Process
-from tests.sim.stacks import disk, main_stack
+from tests.sim.stacks import bare_machine, disk, main_stack
 
 CRYPT, ROOT, ARRAY = "253:0", "253:1", "9:0"
 
@@ -504,3 +506,98 @@ def test_what_is_too_slow_is_sealed() -> None:
     kernel = shut_down(machine, faults={("flush", CRYPT): 200.0})
     assert keyless(machine)
     assert kernel.down_at <= 90
+
+
+def tower(*levels: str) -> Machine:
+    """A bare machine with a dead disk that nothing takes away, and on it and on a healthy one a
+    linear array; on that, one after the other, linear devices."""
+    machine = bare_machine()
+    machine.devices |= {"8:0": disk("vda", "8:0"), "8:1": disk("vdb", "8:1")}
+    machine.devices["8:0"].dead = True
+    machine.devices["253:0"] = Dm("dm-0", "253:0", ("8:1",), targets=(Target(0, 8, "linear"),))
+    below = "9:0"
+    machine.devices[below] = Md("md0", below, ("8:0", "253:0"), level="linear")
+    for number, name in enumerate(levels, 1):
+        device = f"253:{number}"
+        machine.devices[device] = Dm(
+            f"dm-{number}", device, (below,), title=name, targets=(Target(0, 8, "linear"),)
+        )
+        below = device
+    machine.mounts.append(Mount(10, 1, "/oldroot", below))
+    return machine
+
+
+def test_below_all_that_hangs_what_can_be_written_is_written() -> None:
+    """However high it is: a step that is left behind keeps nobody waiting who is to be settled."""
+    machine = tower(*"abcdefghijkl")
+    kernel = shut_down(machine)
+    assert ("flush", "253:0") in kernel.done
+    assert not machine.devices["253:0"].dirty
+    assert not machine.devices["8:1"].dirty
+
+
+def test_a_disk_below_what_was_sealed_gets_its_last_flush() -> None:
+    machine = main_stack()
+    machine.mounts[4].busy = True
+    machine.the(Dm, CRYPT).suspended = machine.the(Dm, CRYPT).inactive_table = True
+    stuck = OSError(errno.EIO, os.strerror(errno.EIO))
+    kernel = shut_down(machine, faults={("dm_resume", CRYPT): 4.0, ("flush", ARRAY): stuck})
+    sealed = kernel.done.index(("dm_message", CRYPT))
+    assert {("flush", "254:0"), ("flush", "254:16")} <= set(kernel.done[sealed:])
+
+
+def test_what_hangs_at_the_end_leaves_time_for_sysrq() -> None:
+    machine = main_stack()
+    machine.by_name("vda").busy = True
+    machine.scrub_seconds = 1000.0  # it takes all the time that there is
+    kernel = shut_down(machine, faults={"reboot": HANG, ("flush", CRYPT): 200.0})
+    assert kernel.done[-1] == ("write", "/proc/sysrq-trigger")
+    assert 80 < kernel.down_at <= 90
+
+
+def test_a_signal_that_fails_does_not_end_the_freeing() -> None:
+    machine = mirror("sdb")
+    machine.the(Dm, CRYPT).targets = (Target(0, 2048, "linear"),)
+    machine.processes[103] = Process(103, "stuck", immortal=True, ignores_term=True)
+    kernel = shut_down(machine, faults={"kill": MemoryError()})
+    assert kernel.lost == []
+    assert "remaining 0" in "".join(kernel.said)
+
+
+def test_a_dead_disk_below_the_mount_around_it_does_not_keep_a_device_suspended() -> None:
+    machine = bare_machine()
+    machine.devices |= {
+        "8:0": disk("vda", "8:0"),
+        "8:1": disk("vdb", "8:1"),
+        "7:0": Loop("loop0", "7:0", backing="/media/in/a", lies_on="8:1"),
+        CRYPT: Dm(
+            "dm-0", CRYPT, ("7:0",), title="inner", targets=(Target(0, 8, "crypt"),), keyed=True
+        ),
+    }
+    machine.devices["8:0"].dead = machine.the(Dm, CRYPT).suspended = True
+    machine.mounts += [
+        Mount(20, 1, "/media", "8:0"),
+        Mount(21, 20, "/media/in", "8:1"),
+        Mount(22, 1, "/srv", CRYPT),
+    ]
+    kernel = shut_down(machine)
+    assert "crypt inner was suspended, and goes on" in "".join(kernel.said)
+    assert kernel.lost == []
+
+
+def test_what_is_mounted_out_of_sight_is_written_though_a_disk_hangs() -> None:
+    machine = main_stack()
+    machine.devices["8:0"] = disk("vdz", "8:0")
+    machine.others.append(Unseen("8:0"))
+    kernel = shut_down(machine, faults={("flush", "254:0"): HANG})
+    assert not machine.others[0].unsaved()
+    assert kernel.down == "poweroff"
+
+
+def test_a_loop_device_that_stays_is_not_said_to_be_closed() -> None:
+    machine = main_stack()
+    machine.devices["7:0"] = Loop("loop0", "7:0", backing="/oldroot/a", lies_on=ROOT)
+    machine.others.append(Frozen("7:0"))
+    said = "".join(shut_down(machine).said)
+    assert "closed loop loop0" not in said
+    assert "remains loop loop0: " in said
