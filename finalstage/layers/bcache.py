@@ -34,46 +34,34 @@ class Bcache(Layer):
 def scan(kernel: Kernel, world: World) -> list[Layer]:
     """Every cache set, every device made with one, and every backing device that waits for one."""
     found: list[Layer] = []
+    sets: dict[str, list[Block]] = {}
     for block in world.blocks:
         if "bcache" not in block.entries:
             continue
         try:
-            found += _recognise(kernel, block)
+            found += _recognise(kernel, block, sets)
         except OSError as error:
             if error.errno != ENOENT:
                 raise
             continue  # it is just being stopped
-    return found
+    return found + [_set(uuid, caches) for uuid, caches in sets.items()]
 
 
-def _recognise(kernel: Kernel, block: Block) -> Iterator[Layer]:
-    """Tell by its directory in /sys what a block device is to bcache.
+def _recognise(kernel: Kernel, block: Block, sets: dict[str, list[Block]]) -> Iterator[Layer]:
+    """Tell by its directory in /sys what a block device is to bcache, and add it to the `sets`.
 
-    That of a backing device is also that of the device made with it. It is removed before the
-    device is: cached_dev_flush().
+    The directory of a backing device is also that of the device made with it. It is removed before
+    the device is: cached_dev_flush().
     """
     folder = f"{block.path}/bcache"
     entries = kernel.listdir(folder)
     if "set" in entries:
-        uuid = _end(kernel, f"{folder}/set")
+        sets.setdefault(_end(kernel, f"{folder}/set"), []).append(block)
+        return
+    uuid = _end(kernel, f"{folder}/cache") if "cache" in entries else ""
+    if "running" in entries and "dev" not in entries:
         yield Bcache(
-            id=f"bcache:{uuid}",
-            kind=KIND,
-            type="bcache set",
-            name=uuid,
-            below=(block_id(block.device),),
-            held=(block.device,),
-            folder=f"/sys/fs/bcache/{uuid}",
-            place=folder,
-        )
-    elif "running" not in entries:
-        # A volume in the set alone: it goes with that, while its own `unregister` deletes it.
-        yield _device(kernel, block, entries).but(closes=False)
-    elif "dev" in entries and _end(kernel, f"{folder}/dev") == block.name:
-        yield _device(kernel, block, entries)
-    elif "dev" not in entries:
-        yield Bcache(
-            id=f"bcache:{block.device}",
+            id=_id(block.device),
             kind=KIND,
             type="bcache backing",
             name=block.name,
@@ -82,22 +70,42 @@ def _recognise(kernel: Kernel, block: Block) -> Iterator[Layer]:
             folder=folder,
             place=folder,
         )
+    elif "dev" not in entries or _end(kernel, f"{folder}/dev") == block.name:
+        if uuid:
+            sets.setdefault(uuid, [])
+        yield Bcache(
+            id=block_id(block.device),
+            kind=KIND,
+            type="bcache",
+            name=block.name,
+            below=tuple(block_id(slave) for slave in block.slaves) + ((_id(uuid),) if uuid else ()),
+            device=block.device,
+            # A volume in the set alone goes with that: its own `unregister` deletes it.
+            closes="dev" in entries,
+            held=block.slaves,
+            folder=folder,
+            place=block.path,
+        )
 
 
-def _device(kernel: Kernel, block: Block, entries: list[str]) -> Bcache:
-    folder = f"{block.path}/bcache"
-    sets = (f"bcache:{_end(kernel, f'{folder}/cache')}",) if "cache" in entries else ()
+def _set(uuid: str, caches: list[Block]) -> Layer:
+    folder = f"/sys/fs/bcache/{uuid}"
     return Bcache(
-        id=block_id(block.device),
+        id=_id(uuid),
         kind=KIND,
-        type="bcache",
-        name=block.name,
-        below=tuple(block_id(slave) for slave in block.slaves) + sets,
-        device=block.device,
-        held=block.slaves,
+        type="bcache set",
+        name=uuid,
+        below=tuple(block_id(cache.device) for cache in caches),
+        held=tuple(cache.device for cache in caches),
         folder=folder,
-        place=block.path,
+        # That of the set itself is removed long before its cache is let go: cache_set_flush().
+        place=f"{caches[0].path}/bcache" if caches else folder,
     )
+
+
+def _id(name: str) -> str:
+    """Return the id of a cache set, by its UUID, or of a backing device that waits."""
+    return f"bcache:{name}"
 
 
 def _end(kernel: Kernel, path: str) -> str:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from finalstage.kernel import Call, DmStatus, Stat
 from tests.sim.faults import HANG, BlockedError, HangError, error
-from tests.sim.kinds import KINDS, owner
+from tests.sim.kind import Kind
+from tests.sim.kinds import ENTRIES, KINDS, owner
 from tests.sim.kinds.mount import Mount, Unseen
 from tests.sim.machine import Device, Machine, Thing
 from tests.sim.processes import Processes
@@ -177,10 +178,10 @@ class SimKernel(Secrets, Processes):
         return self._text(path).encode("utf-8", "surrogateescape")
 
     def _text(self, path: str) -> str:
-        device, name = self._block(path)
-        if device:
+        device, name = self.block(path)
+        kind = self._kind(path, device, name)
+        if device and not kind:
             return device.read(self, name) + "\n"
-        kind = owner(path)
         if kind:
             return kind.read(self, path) + "\n"
         machine = self.machine
@@ -204,11 +205,11 @@ class SimKernel(Secrets, Processes):
     def write(self, path: str, data: bytes) -> None:
         self._enter("write", path)
         machine = self.machine
-        device, name = self._block(path)
-        if device:
+        device, name = self.block(path)
+        kind = self._kind(path, device, name)
+        if device and not kind:
             device.write(self, name, data)
             return
-        kind = owner(path)
         if kind:
             kind.write(self, path, data)
             return
@@ -228,10 +229,10 @@ class SimKernel(Secrets, Processes):
         machine = self.machine
         if path + "/" in (BY_CLASS, BY_NAME):
             return [device.name for device in machine.devices.values() if not device.gone]
-        device, name = self._block(path)
-        if device:
-            return device.listdir(self, name)
-        kind = owner(path)
+        device, name = self.block(path)
+        kind = self._kind(path, device, name)
+        if device and not kind:
+            return device.listdir(self, name) + ([] if name else self._entries(device))
         if kind:
             return kind.listdir(self, path)
         if path == "/sys/firmware/efi/efivars" and (machine.efi or machine.efi_mounted):
@@ -247,10 +248,10 @@ class SimKernel(Secrets, Processes):
         self._enter("readlink", path, 0.0)
         if path.endswith("/ns/mnt"):
             return "mnt:[1]"
-        device, name = self._block(path)
-        if device:
+        device, name = self.block(path)
+        kind = self._kind(path, device, name)
+        if device and not kind:
             return device.readlink(self, name)
-        kind = owner(path)
         if kind:
             return kind.readlink(self, path)
         raise error(errno.ENOENT, path)
@@ -264,7 +265,7 @@ class SimKernel(Secrets, Processes):
             raise error(errno.ENOENT, path)
         return found
 
-    def _block(self, path: str) -> tuple[Device | None, str]:
+    def block(self, path: str) -> tuple[Device | None, str]:
         """Return the device to whose directory a path belongs, and the rest of the path."""
         if path.startswith(BY_CLASS):
             name, _, rest = path[len(BY_CLASS) :].partition("/")
@@ -279,6 +280,17 @@ class SimKernel(Secrets, Processes):
             name, _, rest = path[len(BY_NAME) :].partition("/")
             return self.device_named(name), rest
         return None, ""
+
+    def _kind(self, path: str, device: Device | None, name: str) -> Kind | None:
+        """Return the kind that answers for a path in place of the device to which it belongs."""
+        if not device:
+            return owner(path)
+        kind = ENTRIES.get(name.partition("/")[0])
+        return kind if kind and kind.has_entry(self.machine, device) else None
+
+    def _entries(self, device: Device) -> list[str]:
+        """Return what kinds add to the directory of a device."""
+        return [e for e, kind in ENTRIES.items() if kind.has_entry(self.machine, device)]
 
     def device_named(self, name: str) -> Device:
         """Return a device by its kernel name."""

@@ -53,6 +53,13 @@ class Thing:
     def carry(self, before: str, after: str) -> None:
         """Take in that a mount at a place was moved to another one."""
 
+    def goes_at_last_close(self) -> bool:
+        """Whether it goes by itself as soon as nothing holds it any more."""
+        return False
+
+    def pass_down(self, machine: Machine) -> None:
+        """Have what is dirty in it in what it rests on, where it ends up dirty too."""
+
 
 @dataclass
 class Device(Thing):
@@ -114,10 +121,6 @@ class Device(Thing):
         """Whether it should be gone in the end."""
         return True
 
-    def goes_at_last_close(self) -> bool:
-        """Whether it goes by itself as soon as nothing holds it any more."""
-        return False
-
     # What /sys shows in its directory.
 
     def read(self, kernel: SimKernel, name: str) -> str:
@@ -172,7 +175,6 @@ class Device(Thing):
         machine.closed(self.device)
 
     def pass_down(self, machine: Machine) -> None:
-        """Have what is dirty in it in what it rests on, where it ends up dirty too."""
         if self.dirty:
             self.dirty = False
             for lower in self.rests_on(machine):
@@ -313,15 +315,15 @@ class Machine:
 
     def closed(self, key: str) -> None:
         """Take in that something that was open has been closed: whatever waits for that goes."""
-        device = self.devices.get(key)
-        if device is None:
+        thing = self.devices.get(key) or next((t for t in self.others if t.key == key), None)
+        if thing is None:
             return
-        if device.transparent:
-            for lower in device.below:
+        if thing.transparent:
+            for lower in thing.holds(self):
                 self.closed(lower)
-        elif device.goes_at_last_close() and not self.holders(key):
-            device.pass_down(self)  # blkdev_put() writes out its page cache
-            self.remove(device)
+        elif thing.goes_at_last_close() and not self.holders(key):
+            thing.pass_down(self)  # blkdev_put() writes out its page cache
+            self.remove(thing)
 
     def paths(self, thing: Thing) -> list[Device]:
         """Return all devices that the I/O of a thing passes, itself among them. Circles are no

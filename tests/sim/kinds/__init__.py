@@ -9,6 +9,7 @@ kernel on a device is the method of its name. What else there is to say is in a 
 from __future__ import annotations
 
 from tests.sim.kind import Kind
+from tests.sim.kinds.bcache import BcacheKind
 from tests.sim.kinds.disk import DiskKind
 from tests.sim.kinds.dm import DmKind
 from tests.sim.kinds.loop import LoopKind
@@ -30,12 +31,15 @@ KINDS: tuple[Kind, ...] = (
     PartitionKind(),
     DmKind(),
     MdKind(),
+    BcacheKind(),
     LoopKind(),
     MountKind(),
     SwapKind(),
 )
 
 PLACES: dict[str, Kind] = {place: kind for kind in KINDS for place in kind.places}
+
+ENTRIES: dict[str, Kind] = {kind.entry: kind for kind in KINDS if kind.entry}
 
 
 def owner(path: str) -> Kind | None:

@@ -190,8 +190,10 @@ class Dm(Device):
             self.dm_suspend(kernel, lockfs=False, flush=False)
             kernel.bury(self)
             self.targets = (Target(0, self.sectors, "error"),)
-            self.below, self.keyed, self.error_loaded = (), False, False
-            self.queues = False
+            let_go, self.below = self.below, ()
+            self.keyed = self.error_loaded = self.queues = False
+            for lower in let_go:
+                kernel.machine.closed(lower)
         elif self.refuses_to_resume():
             raise error(errno.EAGAIN if self.targets else errno.EINVAL, self.device)
         self.suspended = False
