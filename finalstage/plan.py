@@ -39,11 +39,11 @@ class Plan(Value):
         return found
 
 
-def plan(stack: Stack) -> Plan:
+def plan(stack: Stack, circles: bool = True) -> Plan:
     """Return the plan that closes everything that closes, and flushes what these stood on.
 
     Layers in a circle, and those below it, come last and do not wait for one another: one of them
-    may yield, and what does not is named as what remains.
+    may yield, and what does not is named as what remains. Without `circles` they are left out.
     """
     above = stack.above()
     depth = depths(stack)
@@ -51,7 +51,7 @@ def plan(stack: Stack) -> Plan:
     wanted = covering(stack, resting(stack, (layer.id for layer in stack.closing())))
     last = len(stack.layers)
     order = sorted(
-        (layer for layer in stack.layers if layer.id in wanted),
+        (x for x in stack.layers if x.id in wanted and (circles or x.id in depth)),
         key=lambda layer: depth.get(layer.id, last),
     )
     return Plan(

@@ -95,6 +95,31 @@ def depths(stack: Stack) -> dict[str, int]:
     return {id: depth for id, depth in found.items() if id in done}
 
 
+def circles(stack: Stack) -> list[tuple[Layer, ...]]:
+    """Return the circles in which layers stand on each other, each on the next, the last one on the
+    first. Of several that share a layer it is one."""
+    depth = depths(stack)
+    stuck = {layer.id: layer for layer in stack.layers if layer.id not in depth}
+    found: list[tuple[Layer, ...]] = []
+    seen: set[str] = set()
+    for first in stuck:
+        # The way to each layer below, by the layer above it.
+        above: dict[str, str] = {}
+        todo = [first]
+        for id in todo:  # grows while it is walked
+            for lower in stuck[id].below:
+                if lower in stuck and lower not in above and lower not in seen:
+                    above[lower] = id
+                    todo.append(lower)
+        if first in above and first not in seen:
+            ring = [above[first]]
+            while ring[-1] != first:
+                ring.append(above[ring[-1]])
+            seen.update(ring)
+            found.append(tuple(stuck[id] for id in reversed(ring)))
+    return found
+
+
 def lean(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     """Return layers with all that they lean on among what they stand on, but for what would close
     a circle: then the one that stands on the other goes first."""

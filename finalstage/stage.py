@@ -19,6 +19,7 @@ from finalstage import (
     scrub,
 )
 from finalstage.bounded import bind, bounded, together
+from finalstage.circle import break_open
 from finalstage.close import Closer, Outcome
 from finalstage.console import Console
 from finalstage.free import free
@@ -29,7 +30,7 @@ from finalstage.layers.dm import Dm
 from finalstage.plan import plan
 from finalstage.scan import scan
 from finalstage.seal import Sealed, seal
-from finalstage.stack import Stack, covering, groups, io_below
+from finalstage.stack import Stack, circles, covering, groups, io_below
 from finalstage.unblock import unblock
 from finalstage.world import describe
 
@@ -225,15 +226,21 @@ class Stage:
         self.stack = self.look()
         for problem in self.stack.problems:
             self.console.problem(problem)
-        self.close_all(CLOSE_SHARE, self.leaving(CLOSE_LEAVES))
+        until = self.leaving(CLOSE_LEAVES)
+        self.close_all(CLOSE_SHARE, until, in_circles=False)
+        if found := circles(self.stack):
+            for circle in found:
+                break_open(self.kernel, circle, until, self.console.problem)
+            self.stack = self.look()
+            self.close_all(CLOSE_SHARE, until)
 
-    def close_all(self, share: float, until: float) -> None:
+    def close_all(self, share: float, until: float, in_circles: bool = True) -> None:
         """Run plans until a scan shows that nothing more has gone; `share` of the whole is what
         standing still may cost."""
         patience = self.request.options.budget * share
         pauses = list(PAUSES)
         while self.stack.closing() and self.kernel.now() < until:
-            steps = plan(self.stack)
+            steps = plan(self.stack, in_circles)
             self.closer.run(steps, until, patience, self.heard_close, layers.close)
             before = {layer.id for layer in self.stack.closing()}
             self.stack = self.look()

@@ -220,7 +220,10 @@ class SimKernel(Secrets, Processes):
         elif path in machine.efi:
             machine.efi[path] = data
         elif path == "/proc/sysrq-trigger":
-            self._go_down({b"o": "poweroff", b"b": "reboot"}[data])
+            if data == b"u":
+                self._emergency_remount()
+            else:
+                self._go_down({b"o": "poweroff", b"b": "reboot"}[data])
         elif not self.write_process(path, data):
             raise error(errno.ENOENT, path)
 
@@ -465,6 +468,13 @@ class SimKernel(Secrets, Processes):
         self.argument = argument
         self._go_down(command)
         raise HangError  # it never returns
+
+    def _emergency_remount(self) -> None:
+        """Turn all file systems on devices read-only, whoever writes to them."""
+        for mount in self.machine.mounts:
+            if mount.device in self.machine.devices:
+                mount.write_back(self)
+                mount.readonly = True
 
     def _go_down(self, how: str) -> None:
         at = self._clock + self._cost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finalstage.plan import plan
-from finalstage.stack import Layer, Stack, covering, depths
+from finalstage.stack import Layer, Stack, circles, covering, depths
 
 
 def stack(**below: str) -> Stack:
@@ -73,6 +73,20 @@ def test_circle_comes_last_and_does_not_wait_for_itself() -> None:
     steps = {step.layer.id: step.after for step in made.steps}
     assert steps == {"top": (), "a": (), "b": ()}
     assert made.steps[0].layer.id == "top"
+
+
+def test_without_circles_they_and_what_is_below_are_left_out() -> None:
+    made = plan(stack(top="", a="b", b="ac", c="D", D=""), circles=False)
+    assert [step.layer.id for step in made.steps] == ["top"]
+
+
+def test_circles_are_found_each_once_and_in_order() -> None:
+    found = circles(stack(up="a", a="b", b="cx", c="a", x="", d="e", e="d", f="f", low="a"))
+    assert ["".join(layer.id for layer in circle) for circle in found] == ["abc", "de", "f"]
+
+
+def test_what_only_stands_on_a_circle_is_in_none() -> None:
+    assert circles(stack(a="b", b="C", C="")) == []
 
 
 def test_covering() -> None:

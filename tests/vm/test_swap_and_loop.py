@@ -6,8 +6,9 @@ import pytest
 
 from tests.vm.conftest import Happen
 from tests.vm.content import File
-from tests.vm.hardware import Disk, Hardware
-from tests.vm.layers import Crypt, Ext4, Luks, Lvm, Swap, SwapFile, Zram
+from tests.vm.expected import Expected
+from tests.vm.hardware import MIB, Disk, Hardware
+from tests.vm.layers import Circle, Crypt, Ext4, Luks, Lvm, Swap, SwapFile, Zram
 from tests.vm.rows import DIRTY, Row
 from tests.vm.stacks import Stack
 
@@ -44,7 +45,22 @@ awk 'NR > 1 { used += $(NF - 1) } END { exit used < 40000 }' /proc/swaps"""
 NODES_GONE = "rm /dev/mapper/vg-swap"
 TO_ZRAM = "cp /data/new-secret /zram; sync"
 
+CIRCLE = Stack(
+    "a circle",
+    Hardware((Disk("a"), Disk("b", 64))),
+    (*ROOT, Circle("circle", "disk/b", "/circle", 24)),
+    files=(File("/data/old", 300_000), File("/circle/old", 300_000)),
+)
+# Too large for the part that lies on the disk.
+OVER_THE_END = File("/circle/new", 40 * MIB)
+
 ROWS = [
+    Row(
+        "a loop whose file lies on a file system above it",
+        CIRCLE,
+        files=(*DIRTY, OVER_THE_END),
+        expected=Expected(says=("breaks the circle ext4 /circle on linear circle on loop loop7",)),
+    ),
     Row("swap of every kind, in use", SWAPS, before=(TO_ZRAM, NODES_GONE, FULL), files=DIRTY),
 ]
 

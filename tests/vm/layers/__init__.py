@@ -25,6 +25,7 @@ from tests.vm.layers.dm import (
 )
 from tests.vm.layers.keyed import Crypt, Integrity, Luks
 from tests.vm.layers.live import Verified, WriteCached
+from tests.vm.layers.loop import Circle, Loop, LuksFile
 from tests.vm.layers.lvm import Lvm, LvmZoo
 from tests.vm.layers.md import (
     Container,
@@ -46,6 +47,7 @@ __all__ = [
     "Bcache",
     "Bind",
     "Btrfs",
+    "Circle",
     "Common",
     "Container",
     "Crypt",
@@ -56,7 +58,9 @@ __all__ = [
     "IscsiDisk",
     "Layer",
     "Linear",
+    "Loop",
     "Luks",
+    "LuksFile",
     "Lvm",
     "LvmZoo",
     "Mapped",

@@ -1,0 +1,84 @@
+"""A loop device whose file lies on a file system above itself: broken, and nothing is lost."""
+
+from __future__ import annotations
+
+from finalstage.kernel import Target
+from finalstage.stage import run
+from tests.sim.kernel import HANG, SimKernel
+from tests.sim.kinds.disk import Disk
+from tests.sim.kinds.dm import Dm
+from tests.sim.kinds.loop import Loop
+from tests.sim.kinds.mount import Mount
+from tests.sim.machine import Machine
+from tests.sim.stacks import bare_machine
+
+
+def circle() -> Machine:
+    """ext4 on a volume, of which a part lies in a file on that ext4; and another file system."""
+    machine = bare_machine()
+    machine.devices = {
+        "8:0": Disk("vda", "8:0"),
+        "253:0": Dm(
+            "dm-0", "253:0", ("8:0", "7:0"), title="vol", targets=(Target(0, 8, "linear"),)
+        ),
+        "7:0": Loop("loop0", "7:0", backing="/oldroot/round/file", lies_on="253:0"),
+        "8:16": Disk("vdb", "8:16"),
+    }
+    machine.mounts += [
+        Mount(10, 1, "/oldroot", "8:16"),
+        Mount(11, 10, "/oldroot/round", "253:0"),
+        Mount(12, 1, "/oldroot-other", "8:16"),
+    ]
+    return machine
+
+
+def shut_down(machine: Machine, faults: dict[object, object] | None = None) -> SimKernel:
+    """Run the stage on a machine to its end."""
+    kernel = SimKernel(machine, faults)
+    run(kernel, ["poweroff"], {"FINALSTAGE_PID1": "yes"})
+    return kernel
+
+
+def test_it_is_broken_once_all_is_written_and_read_only() -> None:
+    kernel = shut_down(circle())
+    said = "".join(kernel.said)
+    assert "breaks the circle ext4 /round on linear vol on loop loop0 on ext4 /round: " in said
+    assert "then takes loop loop0 away from linear vol" in said
+    # What is written to a circle goes round in the simulation, and so there is always some left.
+    assert {lost.key for lost in kernel.lost} <= {"253:0", "7:0"}
+    assert not any(mount.dirty for mount in kernel.machine.mounts)
+    assert "remaining 0" in said
+    order = [
+        kernel.done.index(each)
+        for each in (
+            ("umount", "/oldroot-other"),
+            ("syncfs", "/oldroot/round"),
+            ("write", "/proc/sysrq-trigger"),
+            ("dm_resume", "253:0"),
+            ("detach_loop", "7:0"),
+            ("umount", "/oldroot/round"),
+        )
+    ]
+    assert order == sorted(order)
+
+
+def test_one_that_hangs_costs_little_time_and_is_named() -> None:
+    kernel = shut_down(circle(), {("syncfs", "/oldroot/round"): HANG, "dm_resume": HANG})
+    said = "".join(kernel.said)
+    assert "does not come apart cleanly: no answer in 5 s" in said
+    assert kernel.down == "poweroff"
+    assert kernel.down_at <= 90
+
+
+def test_one_without_a_device_mapper_stays_and_is_named() -> None:
+    machine = circle()
+    machine.devices["7:0"].below = ("7:1",)
+    machine.mounts.pop(-2)
+    machine.devices = {
+        "7:0": Loop("loop0", "7:0", backing="/oldroot/round/file", lies_on="7:0"),
+        "8:16": machine.devices["8:16"],
+    }
+    machine.mounts.append(Mount(13, 10, "/oldroot/round", "7:0"))
+    said = "".join(shut_down(machine).said)
+    assert "cannot break the circle ext4 /round on loop loop0 on ext4 /round: " in said
+    assert "remains ext4 /round" in said
