@@ -14,7 +14,9 @@ from tests.vm.layers import (
     Ext4,
     Image,
     IscsiDisk,
+    Layer,
     Luks,
+    LuksFile,
     Lvm,
     Overlay,
     Raid,
@@ -92,12 +94,39 @@ LIVE = Stack(
 # None of the mounts that the root is made of is to be seen any more.
 DETACHED = "umount -l /run/lower; umount -l /run/upper; umount -l /run/media"
 
+
+def _in_file(number: int, folder: str, mib: int) -> tuple[Layer, ...]:
+    """LUKS in a file in `folder`, and ext4 on it."""
+    return (
+        LuksFile(f"crypt{number}", f"{folder}/image", mib=mib),
+        Ext4(f"mapper/crypt{number}", f"/{number}"),
+    )
+
+
+NESTED = Stack(
+    "LUKS in a file on LUKS in a file on LUKS",
+    Hardware((Disk("a"),)),
+    (
+        Luks("crypt", "disk/a"),
+        Ext4("mapper/crypt", "/"),
+        *_in_file(1, "", 144),
+        *_in_file(2, "/1", 96),
+        *_in_file(3, "/2", 48),
+    ),
+    files=(File("/data/old", 300_000), *(File(f"/{n}/old", 300_000) for n in (1, 2, 3))),
+)
+
 ROWS = [
     Row("btrfs on LUKS on thin LVM on RAID5", ON_THIN),
     Row("btrfs on LUKS on thin LVM on RAID5, return", ON_THIN, RETURN),
     Row("root is an overlay", LIVE),
     Row("root is an overlay, return", LIVE, RETURN),
     Row("root is an overlay, detached", LIVE, before=(DETACHED,)),
+    Row(
+        "LUKS in a file on LUKS in a file on LUKS",
+        NESTED,
+        files=(*DIRTY, *(File(f"/{n}/new", 2 * MIB, secret=True) for n in (1, 2, 3))),
+    ),
     Row("root on bcache on md, direct", ON_BCACHE),
     Row("root on bcache on md, return", ON_BCACHE, RETURN),
     Row(

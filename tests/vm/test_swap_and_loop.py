@@ -8,7 +8,20 @@ from tests.vm.conftest import Happen
 from tests.vm.content import File
 from tests.vm.expected import Expected
 from tests.vm.hardware import MIB, Disk, Hardware
-from tests.vm.layers import Circle, Crypt, Ext4, Luks, Lvm, Swap, SwapFile, Zram
+from tests.vm.layers import (
+    Circle,
+    Crypt,
+    Ext4,
+    Gpt,
+    Loop,
+    Luks,
+    LuksFile,
+    Lvm,
+    Raid,
+    Swap,
+    SwapFile,
+    Zram,
+)
 from tests.vm.rows import DIRTY, Row
 from tests.vm.stacks import Stack
 
@@ -45,6 +58,29 @@ awk 'NR > 1 { used += $(NF - 1) } END { exit used < 40000 }' /proc/swaps"""
 NODES_GONE = "rm /dev/mapper/vg-swap"
 TO_ZRAM = "cp /data/new-secret /zram; sync"
 
+PARTED = Stack(
+    "partitions of a disk, an array and loop devices",
+    Hardware((Disk("a"), Disk("b", 64), Disk("c", 64))),
+    (
+        Gpt("disk/a", 384, (16, 300, 48)),
+        Swap("disk/a-1"),
+        Luks("croot", "disk/a-2"),
+        Ext4("mapper/croot", "/"),
+        Ext4("disk/a-3", "/third"),
+        Raid("md0", ("disk/b", "disk/c")),
+        Gpt("md0", 60, (24, 24)),
+        Ext4("md0-1", "/of-md"),
+        Loop("loop0", "/third/image", 24),
+        Gpt("loop0", 24, (10, 10)),
+        Ext4("loop0-1", "/of-loop"),
+        Swap("loop0-2"),
+        LuksFile("cfile", "/luks", mib=48),
+        Ext4("mapper/cfile", "/in-luks"),
+    ),
+    files=tuple(
+        File(f"{at}/old", 300_000) for at in ("/data", "/third", "/of-md", "/of-loop", "/in-luks")
+    ),
+)
 CIRCLE = Stack(
     "a circle",
     Hardware((Disk("a"), Disk("b", 64))),
@@ -55,6 +91,15 @@ CIRCLE = Stack(
 OVER_THE_END = File("/circle/new", 40 * MIB)
 
 ROWS = [
+    Row(
+        "partitions of a disk, an array and loop devices",
+        PARTED,
+        files=(
+            *DIRTY,
+            *(File(f"{at}/new", 200_000) for at in ("/third", "/of-md", "/of-loop")),
+            File("/in-luks/new", MIB, secret=True),
+        ),
+    ),
     Row(
         "a loop whose file lies on a file system above it",
         CIRCLE,

@@ -38,6 +38,7 @@ from tests.vm.layers.md import (
 )
 from tests.vm.layers.mounts import Bind, Btrfs, Ext4, Image, Nfs, Overlay, Xfs
 from tests.vm.layers.network import IscsiDisk, NetworkDisk, NvmeDisk
+from tests.vm.layers.partitions import Gpt
 from tests.vm.layers.swap import Swap, SwapFile, Zram
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Container",
     "Crypt",
     "Ext4",
+    "Gpt",
     "Image",
     "Inactive",
     "Integrity",
