@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from finalstage.processes import Process
     from finalstage.stack import Stack
 
+TARGETS = ("nvmet", "target_core_file", "target_core_iblock", "target_core_pscsi")
+
 
 def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
     """Return, for the layers that have any, their holders in words, by the layers' ids.
@@ -25,7 +27,8 @@ def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
     mounts = {layer.device: layer.id for layer in stack.layers if layer.kind == "mount"}
     devices = {layer.device: layer.id for layer in stack.layers if layer.kind != "mount"}
     namespaces: dict[str, Process] = {}
-    unseen: list[str] = []
+    unseen = [f"perhaps {layer.title}" for layer in stack.layers if layer.holds_unseen]
+    unseen += [f"perhaps {name}, which serves other machines" for name in _targets(kernel)]
     own = _namespace(kernel, kernel.pid)
     for process in all_processes(kernel):
         if process.pid == kernel.pid:
@@ -46,8 +49,21 @@ def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
             if id:
                 found.setdefault(id, []).append(f"mount namespace of {process.title}")
     for layer in stack.closing():
-        if unseen and not found.get(layer.id):
+        if unseen and not found.get(layer.id) and not layer.holds_unseen:
             found[layer.id] = unseen  # nobody can look into it
+    return found
+
+
+def _targets(kernel: Kernel) -> list[str]:
+    """Return the kernel's own servers that are in use; what they serve they hold unseen."""
+    found = []
+    for name in TARGETS:
+        try:
+            users = text(kernel, f"/sys/module/{name}/refcnt")
+        except OSError:
+            continue  # it is not loaded
+        if users not in ("0", ""):
+            found.append(name)
     return found
 
 

@@ -21,8 +21,9 @@ class Layer(Value):
     after it, though the kernel would not refuse otherwise. `places` are those of `below` to which
     nothing of it is written: what it is mounted on, where its device node lies. `closes` is false
     for what stays when all is done, a disk or a partition; such a layer is only flushed. `is_disk`
-    is true where I/O ends, on this machine or on another one. `shown` is false for what nobody
-    wants to read about, the kernel's own file systems. `problem` says what could not be read of it.
+    is true where I/O ends, on this machine or on another one. What `holds_unseen` may hold devices
+    of which the kernel does not tell. `shown` is false for what nobody wants to read about, the
+    kernel's own file systems. `problem` says what could not be read of it.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Layer(Value):
     device: str = ""
     closes: bool = True
     is_disk: bool = False
+    holds_unseen: bool = False
     shown: bool = True
     problem: str = ""
 

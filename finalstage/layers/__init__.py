@@ -9,6 +9,7 @@ from finalstage.layers import (
     bcache,
     disk,
     dm,
+    drbd,
     loop,
     md,
     monitor,
@@ -19,6 +20,7 @@ from finalstage.layers import (
     partition,
     scsi,
     swap,
+    zfs,
     zram,
 )
 
@@ -62,6 +64,8 @@ KINDS: tuple[Kind, ...] = (
     bcache,
     loop,
     zram,
+    drbd,
+    zfs,
     nbd,
     nvme,
     scsi,

@@ -12,6 +12,7 @@ from tests.sim.kind import Kind
 from tests.sim.kinds.bcache import BcacheKind
 from tests.sim.kinds.disk import DiskKind
 from tests.sim.kinds.dm import DmKind
+from tests.sim.kinds.drbd import DrbdKind
 from tests.sim.kinds.loop import LoopKind
 from tests.sim.kinds.md import MdKind
 from tests.sim.kinds.mount import MountKind
@@ -20,6 +21,7 @@ from tests.sim.kinds.nvme import NvmeKind
 from tests.sim.kinds.partition import PartitionKind
 from tests.sim.kinds.scsi import ScsiKind
 from tests.sim.kinds.swap import SwapKind
+from tests.sim.kinds.zfs import ZfsKind
 from tests.sim.kinds.zram import ZramKind
 
 KINDS: tuple[Kind, ...] = (
@@ -28,6 +30,8 @@ KINDS: tuple[Kind, ...] = (
     NvmeKind(),
     NbdKind(),
     ZramKind(),
+    DrbdKind(),
+    ZfsKind(),
     PartitionKind(),
     DmKind(),
     MdKind(),
