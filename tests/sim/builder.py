@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.mount import Mount
@@ -56,8 +57,10 @@ class Builder:
         self.free.remove(key)
         return key
 
-    def mount(self, device: str, fstype: str = "ext4") -> Mount:
-        """Mount a device at a place that is drawn."""
+    def mount(
+        self, device: str, fstype: str = "ext4", kind: type[Mount] = Mount, **more: Any
+    ) -> Mount:
+        """Mount a device at a place that is drawn; `more` are fields of such a mount."""
         mounts = self.machine.mounts
         place = mounts[self.number(len(mounts) - 1)]
         place = mounts[0] if place in mounts[1:OWN_MOUNTS] else place
@@ -71,5 +74,5 @@ class Builder:
         else:
             target = f"{base}/d/m{id}" if luck < 4 else f"{base}/m{id}"
         parent = self.machine.resolve(target)
-        mounts.append(Mount(id, parent.id, target, device, fstype=fstype))
+        mounts.append(kind(id, parent.id, target, device, fstype, **more))
         return mounts[-1]

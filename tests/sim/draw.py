@@ -19,7 +19,7 @@ ON_DEVICES = (
     "flush dm_remove dm_suspend dm_resume dm_message dm_load_error dm_clear dm_status stop_array"
     " detach_loop reset_scsi clear_nbd".split()
 )
-ON_MOUNTS = "umount give_up remount freeze thaw syncfs".split()
+ON_MOUNTS = "umount give_up move_mount remount freeze thaw syncfs".split()
 ANYWHERE = (
     *ON_DEVICES,
     *ON_MOUNTS,

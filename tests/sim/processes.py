@@ -39,6 +39,8 @@ class Processes:
             return process.argv0 + "\0"
         if name == "mountinfo":
             return "".join(f"{mount.line()}\n" for mount in self.machine.mounts)
+        if name == "comm":
+            return f"{process.name}\n"
         return {"maps": "", "oom_score_adj": f"{process.oom_score_adj}\n"}.get(name)
 
     def write_process(self, path: str, data: bytes) -> bool:

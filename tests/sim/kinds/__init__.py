@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from tests.sim.kind import Kind
 from tests.sim.kinds.bcache import BcacheKind
+from tests.sim.kinds.btrfs import BtrfsKind
 from tests.sim.kinds.disk import DiskKind
 from tests.sim.kinds.dm import DmKind
 from tests.sim.kinds.drbd import DrbdKind
+from tests.sim.kinds.journal import JournalKind
 from tests.sim.kinds.loop import LoopKind
 from tests.sim.kinds.md import MdKind
 from tests.sim.kinds.mount import MountKind
 from tests.sim.kinds.nbd import NbdKind
 from tests.sim.kinds.nvme import NvmeKind
+from tests.sim.kinds.overlay import OverlayKind
 from tests.sim.kinds.partition import PartitionKind
 from tests.sim.kinds.scsi import ScsiKind
 from tests.sim.kinds.swap import SwapKind
@@ -38,6 +41,9 @@ KINDS: tuple[Kind, ...] = (
     BcacheKind(),
     LoopKind(),
     MountKind(),
+    BtrfsKind(),
+    JournalKind(),
+    OverlayKind(),
     SwapKind(),
 )
 

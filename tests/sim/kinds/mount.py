@@ -52,6 +52,11 @@ class Mount(Thing):
     def rests_on(self, machine: Machine) -> Iterable[str]:
         return (self.device,)
 
+    @property
+    def source(self) -> str:
+        """What mountinfo says that was mounted."""
+        return "none"
+
     def unsaved(self) -> bool:
         return self.dirty and not self.readonly
 
@@ -61,7 +66,7 @@ class Mount(Thing):
         options = f"{access},{self.options}" if self.options else access
         return (
             f"{self.id} {self.parent} {self.device} / {mangled(self.target)} {access} - "
-            f"{self.fstype} none {options}"
+            f"{self.fstype} {self.source} {options}"
         )
 
     def is_held(self, machine: Machine) -> bool:
@@ -88,13 +93,12 @@ class Mount(Thing):
             for device in self.rests_on(machine):
                 if machine.blocked(device):
                     raise BlockedError(device)
+            for device in self.rests_on(machine):
                 if machine.fails(device):
                     kernel.lose(self, "written to what only fails")
                 if device in machine.devices:
                     machine.devices[device].dirty = True
-        for other in machine.mounts:
-            if other.device == self.device:
-                other.dirty = False
+        clean(machine, self.device)
 
     def umount(self, kernel: SimKernel, detach: bool, force: bool) -> None:
         """Unmount it: EBUSY while held, unless it is only detached, and with it what is on it."""
@@ -198,7 +202,14 @@ class Unseen(Thing):
             if kernel.machine.fails(self.device):
                 kernel.lose(self, "written to what only fails")
             kernel.machine.devices[self.device].dirty = True
-            self.dirty = False
+            clean(kernel.machine, self.device)
+
+
+def clean(machine: Machine, device: str) -> None:
+    """Take in that a file system was written out: that is true of all of its mounts."""
+    for thing in (*machine.mounts, *machine.others):
+        if isinstance(thing, Mount | Unseen) and thing.device == device:
+            thing.dirty = False
 
 
 class MountKind(Kind):
@@ -225,7 +236,7 @@ class MountKind(Kind):
             mount.written = luck < 2
             if luck == 4:
                 machine.others.append(Frozen(mount.device))
-            if luck == 5:
+            if luck == 5 and mount.device in builder.devices:
                 machine.others.append(Unseen(mount.device))
 
     def read(self, kernel: SimKernel, path: str) -> str:
