@@ -227,20 +227,23 @@ class Stage:
         for problem in self.stack.problems:
             self.console.problem(problem)
         until = self.leaving(CLOSE_LEAVES)
-        self.close_all(CLOSE_SHARE, until, in_circles=False)
+        self.close_all(CLOSE_SHARE, until, force=False)
         if found := circles(self.stack):
             for circle in found:
                 break_open(self.kernel, circle, until, self.console.problem)
             self.stack = self.look()
-            self.close_all(CLOSE_SHARE, until)
+        elif not self.make_way(until):
+            return
+        self.close_all(CLOSE_SHARE, until)
 
-    def close_all(self, share: float, until: float, in_circles: bool = True) -> None:
+    def close_all(self, share: float, until: float, force: bool = True) -> None:
         """Run plans until a scan shows that nothing more has gone; `share` of the whole is what
-        standing still may cost."""
+        standing still may cost. With `force` what stands in circles is tried too, and mounts are
+        moved out of the way."""
         patience = self.request.options.budget * share
         pauses = list(PAUSES)
         while self.stack.closing() and self.kernel.now() < until:
-            steps = plan(self.stack, in_circles)
+            steps = plan(self.stack, force)
             self.closer.run(steps, until, patience, self.heard_close, layers.close)
             before = {layer.id for layer in self.stack.closing()}
             self.stack = self.look()
@@ -249,7 +252,7 @@ class Stage:
                 continue
             if pauses:
                 self.kernel.sleep(pauses.pop(0))
-            elif not self.make_way(until):
+            elif not force or not self.make_way(until):
                 break
 
     def make_way(self, until: float) -> bool:
