@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from errno import EBUSY, ENXIO
 
-from finalstage.layers.swap import holding_mount
+from finalstage.layers.swap import holding_mount, holding_mounts
 from finalstage.stack import Layer
 from finalstage.world import block_id, text
 
@@ -34,13 +34,17 @@ def scan(kernel: Kernel, world: World) -> list[Loop]:
         if "loop" not in block.entries:
             continue
         path = _backing(kernel, f"{block.path}/loop/backing_file")
+        # Its file may be hidden by a later mount, which may even stand on the loop device itself.
+        mounts = holding_mounts(world, path)
+        hidden = len(mounts) > 1
         found.append(
             Loop(
                 id=block_id(block.device),
                 kind=KIND,
                 type="loop",
                 name=block.name,
-                below=standing_on(world, path),
+                below=() if hidden else standing_on(world, path),
+                leans_on=tuple(mounts) if hidden else (),
                 device=block.device,
                 backing=world.name_of(path),
             )

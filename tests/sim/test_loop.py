@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from finalstage.kernel import Target
+from finalstage.stack import depths
 from finalstage.stage import run
 from tests.sim.kernel import SimKernel
+from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.dm import Dm
 from tests.sim.kinds.loop import Loop
 from tests.sim.kinds.mount import Mount
 from tests.sim.machine import Machine
+from tests.sim.properties import stack_of
 from tests.sim.stacks import main_stack
 
 
@@ -68,3 +71,18 @@ def test_a_loop_device_that_something_holds_stays() -> None:
     kernel = shut_down(machine)
     assert ("detach_loop", "7:0") not in kernel.done
     assert "remains loop loop0: held" in "".join(kernel.said)
+
+
+def test_a_loop_device_whose_file_its_own_file_system_hides_is_no_circle() -> None:
+    machine = main_stack()
+    machine.devices["7:0"] = Loop("loop0", "7:0", backing="/oldroot/srv/a", lies_on="254:32")
+    machine.devices["254:32"] = Disk("vdc", "254:32")
+    machine.mounts += [
+        Mount(40, 10, "/oldroot/srv", "254:32"),
+        Mount(41, 40, "/oldroot/srv", "7:0"),
+    ]
+    stack = stack_of(machine)
+    assert set(depths(stack)) == {layer.id for layer in stack.layers}
+    kernel = shut_down(machine)
+    assert not machine.devices["254:32"].dirty
+    assert "remaining 0" in "".join(kernel.said)
