@@ -132,6 +132,7 @@ class Run:
         self.stack = Stack(layers=tuple(step.layer for step in plan.steps))
         self.waiting = {step.layer.id: set(step.after) for step in plan.steps}
         self.users: dict[str, list[Step]] = {}
+        self.disks: dict[str, list[str]] = {}
         for step in plan.steps:
             for id in step.after:
                 self.users.setdefault(id, []).append(step)
@@ -183,7 +184,7 @@ class Run:
             act = bind(self.act, self.kernel, step.layer)
             call = self.kernel.start(step.layer.title, act)
             state = self.running[call] = Running(step, now)
-            if self.stubborn and self.is_known(self.transferred_below(step)):
+            if self.stubborn and self.closer.still and self.is_known(self.transferred_below(step)):
                 self.pass_by(state)
 
     def transferred_below(self, step: Step) -> dict[str, int]:
@@ -201,10 +202,11 @@ class Run:
             self.free_users(state.step)
 
     def disks_below(self, id: str) -> list[str]:
-        """Return the disks that a layer stands on in the end."""
-        layers = self.stack.by_id()
-        below = (layers[lower] for lower in io_below(self.stack, (id,)))
-        return [layer.device for layer in below if layer.is_disk]
+        """Return the disks to which a layer writes in the end."""
+        if id not in self.disks:
+            below = io_below(self.stack, (id,))
+            self.disks[id] = [x.device for x in self.stack.layers if x.is_disk and x.id in below]
+        return self.disks[id]
 
     def ended(self, call: Call) -> None:
         """Take in that a call came back."""

@@ -44,7 +44,8 @@ def suspects(stack: Stack, hung: set[str]) -> list[Layer]:
     roots |= {layer.id for layer in stack.layers if isinstance(layer, Md) and layer.waits}
     depth = depths(stack)
     found = io_below(stack, roots)
-    return sorted((by_id[id] for id in found), key=lambda layer: -depth.get(layer.id, 0))
+    layers = (layer for layer in stack.layers if layer.id in found)
+    return sorted(layers, key=lambda layer: -depth.get(layer.id, 0))
 
 
 def free(

@@ -50,10 +50,10 @@ def silent(kernel: Kernel, devices: Iterable[str]) -> set[str]:
         device: transferred(kernel, device) for device in devices if in_flight(kernel, device)
     }
     until = kernel.now() + STILL_SECONDS
-    still = set(before)
+    still = list(before)
     while still and kernel.now() < until:
         kernel.sleep(TICK)
-        still = {device for device in still if transferred(kernel, device) == before[device]}
+        still = [device for device in still if transferred(kernel, device) == before[device]]
     return {device for device in still if in_flight(kernel, device)}
 
 
