@@ -108,15 +108,15 @@ def wrong_words(kernel: SimKernel, excuses: Excuses, before: Stack) -> list[str]
     if excuses.blind or excuses.hidden:
         return []
     words = [line.split("] ", 1)[1] for line in kernel.said]
-    told = Counter(
+    closed = Counter(
         line[7:].rsplit(None, 2)[0].rstrip() for line in words if line.startswith("closed ")
     )
-    told.update(line[8:].split(": ")[0] for line in words if line.startswith("remains "))
+    remains = Counter(line[8:].split(": ")[0] for line in words if line.startswith("remains "))
     there = Counter(layer.title for layer in before.layers)
     return [
         f"{title} is said to be closed, and remains"
-        for title, times in told.items()
-        if title in there and times > there[title]
+        for title, times in remains.items()
+        if title in there and min(closed[title], there[title]) + times > there[title]
     ]
 
 
@@ -211,7 +211,7 @@ class Excuses:
         for thing in machine.things():
             paths = machine.paths(thing)
             self.paths[thing.key] = {device.key for device in paths} | {thing.key}
-            self.names[thing.key] = names(thing)
+            self.names[thing.key] = names(machine, thing)
             if is_ill(machine, thing, paths):
                 self.ill.add(thing.key)
         store = (thing for thing in machine.things() if machine.paths(thing))
@@ -249,12 +249,13 @@ class Excuses:
         return self.blind or bool(untreated) or key in self.ill | self.struck | self.hidden
 
 
-def names(thing: Thing) -> set[str]:
-    """Return the names that calls use for a thing."""
+def names(machine: Machine, thing: Thing) -> set[str]:
+    """Return the names that calls use for a thing; where no path leads, only sync(2) writes."""
     if isinstance(thing, Device):
         return {thing.device, thing.name}
     if isinstance(thing, Mount):
-        return {thing.target}
+        hidden = machine.resolve(thing.target) is not thing
+        return {thing.target, "sync"} if hidden else {thing.target}
     if isinstance(thing, Unseen):
         return {"sync"}
     return {thing.path} if isinstance(thing, Swap) else set()
