@@ -7,12 +7,13 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from finalstage.kernel import DmStatus, Kernel, Stat
 from finalstage.kernel.linux import LinuxKernel
 from finalstage.scan import scan
 from finalstage.stage import OLD_ROOT, OWN_MOUNTS
+from finalstage.value import Value
 
 FILES = ("/proc/self/mountinfo", "/proc/swaps", "/proc/mdstat")
 FOLDERS = (
@@ -51,7 +52,6 @@ class Recorder:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.pid = kernel.pid
         self.entries: dict[str, tuple[object, ...]] = {}
         self.answers: dict[tuple[str, str], object] = {}
 
@@ -71,14 +71,23 @@ class Recorder:
 
     def stat(self, path: str) -> Stat:
         found = self._ask("stat", path, lambda: self.kernel.stat(path))
-        self.answers["stat", path] = tuple(vars(found).values())
+        self.answers["stat", path] = plain(found)
         return found
 
     def dm_status(self, device: str) -> DmStatus:
-        found = self._ask("dm", device, lambda: self.kernel.dm_status(device))
-        targets = tuple(tuple(vars(target).values()) for target in found.targets)
-        self.answers["dm", device] = (*vars(found.but(targets=targets)).values(),)
+        return self._dm("dm_status", device, self.kernel.dm_status)
+
+    def dm_info(self, device: str) -> DmStatus:
+        return self._dm("dm_info", device, self.kernel.dm_info)
+
+    def _dm(self, question: str, device: str, ask: Callable[[str], DmStatus]) -> DmStatus:
+        found = self._ask(question, device, lambda: ask(device))
+        targets = tuple(plain(target) for target in found.targets)
+        self.answers[question, device] = plain(found.but(targets=targets))
         return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.kernel, name)  # to start, to wait
 
     def _ask(self, question: str, thing: str, ask: Callable[[], T]) -> T:
         try:
@@ -128,6 +137,11 @@ class Recorder:
                 self.keep(at)
 
 
+def plain(value: Value) -> tuple[object, ...]:
+    """Return the fields of a value, in their order."""
+    return tuple(getattr(value, name) for name in value.__fields__)
+
+
 def names(path: str) -> list[str]:
     """Return the names in a folder; none if it is none, or not there."""
     try:
@@ -158,7 +172,9 @@ def record(kernel: Kernel, own: frozenset[str], old_root: str) -> Iterator[tuple
     for pattern in FOLDERS:
         for path in matching(pattern):
             recorder.keep_folder(path)
-    stack = scan(recorder, own, old_root)  # type: ignore[arg-type]
+    for path in matching("/sys/class/block/*/dm*"):
+        recorder.dm_info(kernel.read(f"{path}/../dev").decode().strip())
+    stack = scan(recorder, own, old_root)
     for path, entry in sorted(recorder.entries.items()):
         yield (entry[0], path, *entry[1:])
     for (question, thing), answer in sorted(recorder.answers.items()):

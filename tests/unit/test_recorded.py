@@ -192,8 +192,9 @@ def test_a_device_that_cannot_be_read_costs_only_itself(data: st.DataObject) -> 
         )
     device = RecordedKernel(recording).read(f"{BLOCKS}/{name}/dev").decode().strip()
     answers = dict(recording.answers)
-    if ("dm", device) in answers:
-        answers["dm", device] = data.draw(st.sampled_from(ERRORS))
+    for question in (("dm_status", device), ("dm_info", device)):
+        if question in answers and data.draw(st.booleans()):
+            answers[question] = data.draw(st.sampled_from(ERRORS))
     stack = look(Recording({**recording.entries, **bad}, answers))
     for layer in whole.layers:
         if layer.device == device and layer in the_devices_of(whole):

@@ -18,7 +18,7 @@ from pathlib import Path
 from finalstage.stack import Stack as Scanned
 from tests.unit import recorded
 from tests.unit.recorded import Recording
-from tests.vm import python, stacks, test_faults
+from tests.vm import python, stacks, test_bcache, test_faults, test_mixtures, test_mounts
 from tests.vm.cache import BUILD, PROJECT
 from tests.vm.guest import guest
 from tests.vm.hardware import Disk, Hardware
@@ -30,16 +30,20 @@ from tests.vm.tools import tool
 from tests.vm.turns import Turn
 
 SYSTEMS: dict[str, Stack] = {
+    "bcache": test_bcache.BCACHE,
     "busy": stacks.MAIN_BUSY,
+    "file-systems": test_mounts.FILE_SYSTEMS,
     "initramfs": rooted(stacks.MAIN, INITRAMFS),
     "inactive-table": test_faults.INACTIVE,
     "mirror-of-volumes": test_faults.MIRROR_OF_VOLUMES,
+    "mounts": test_mounts.MOUNTS,
     "multipath": test_faults.MULTIPATH,
     "network-disk": replace(
         test_faults.beside("LUKS on nbd", *test_faults.NETWORK, top="mapper/crypt"),
         hardware=Hardware((Disk("a"), Disk("b", test_faults.SMALL, "nbd"))),
     ),
     "nvme-and-scsi": stacks.BUSES,
+    "on-bcache": test_mixtures.ON_BCACHE,
     "striped": stacks.STRIPED,
     "sums": stacks.SUMS,
 }
