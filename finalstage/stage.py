@@ -27,6 +27,7 @@ from finalstage.kernel import faulty
 from finalstage.kernel.linux import LinuxKernel
 from finalstage.layers import md, mount
 from finalstage.layers.dm import Dm
+from finalstage.layers.mount import Mount
 from finalstage.plan import plan
 from finalstage.scan import scan
 from finalstage.seal import Sealed, seal
@@ -279,11 +280,24 @@ class Stage:
         if isinstance(call.value, Stack):
             for layer in call.value.closing():
                 self.seen.setdefault(layer.id, layer)  # as it was before it was sealed
-            self.used |= covering(call.value, [layer.id for layer in call.value.closing()])
-            return call.value
+            stack = self.with_unseen(call.value)
+            self.used |= covering(stack, [layer.id for layer in stack.closing()])
+            return stack
         reason = describe(call.error) if call.error else f"no answer in {SCAN_SECONDS:.0f} s"
         self.console.problem(f"cannot scan the machine: {reason}")
         return self.stack
+
+    def with_unseen(self, stack: Stack) -> Stack:
+        """Return a stack with the mounts whose umount(2) has not come back. They have left the
+        tree, while their file systems are still there: namespace_unlock() in fs/namespace.c."""
+        there = stack.by_id()
+        unseen = tuple(
+            layer
+            for id, layer in self.seen.items()
+            if isinstance(layer, Mount) and id not in there and self.closer.hangs(id)
+            if not layer.has_server  # which was given up, and is out of the way
+        )
+        return stack.but(layers=unseen + stack.layers)  # type: ignore[no-any-return]
 
     def heard_close(self, outcome: Outcome) -> None:
         """Take in how closing a layer went."""

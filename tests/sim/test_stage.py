@@ -22,6 +22,7 @@ from tests.sim.machine import Machine, Process
 from tests.sim.stacks import bare_machine, disk, main_stack
 
 CRYPT, ROOT, ARRAY = "253:0", "253:1", "9:0"
+LINEAR = Target(0, 2048, "linear")
 
 
 def shut_down(
@@ -396,6 +397,20 @@ def test_processes_get_term_then_kill() -> None:
     assert set(machine.processes) == {1, 2, 50, 102}
     assert "killing what does not end by itself: stubborn[101]" in "".join(kernel.said)
     assert devices(machine) == {"vda", "vdb"}
+
+
+def test_a_mount_that_has_left_the_tree_and_still_hangs_remains() -> None:
+    """umount(2) takes it away before its file system is written out: scan sees no mount then."""
+    machine = main_stack()
+    machine.devices["253:5"] = Dm("dm-5", "253:5", ("254:0",), title="odd", targets=(LINEAR,))
+    machine.devices["254:0"].dead = True
+    machine.mounts.append(Mount(30, 10, "/oldroot/srv", "253:5"))
+    kernel = shut_down(machine)
+    said = "".join(kernel.said)
+    assert "/oldroot/srv" not in [mount.target for mount in machine.mounts]
+    assert "remains ext4 /srv: no answer in" in said
+    assert "remains linear odd: held; held by ext4 /srv" in said
+    assert "closed ext4 /srv" not in said
 
 
 def test_who_holds_what_remains_is_named() -> None:
