@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import ClassVar
 
 
@@ -31,11 +32,26 @@ class HangError(BaseException):
 
 
 class BlockedError(HangError):
-    """The call does not come back until something below `device` lets go of its I/O."""
+    """The call does not come back until something below `device` lets go of its I/O. Then it goes
+    on with `rest`, or is tried again as a whole.
 
-    def __init__(self, device: str = "") -> None:
+    Meanwhile it has the device open, if `opens`; or it is about to suspend it, and waits only for
+    what is below it, if `suspends`.
+    """
+
+    def __init__(
+        self,
+        device: str = "",
+        *,
+        opens: bool = False,
+        suspends: bool = False,
+        rest: Callable[[], object] | None = None,
+    ) -> None:
         super().__init__(device)
         self.device = device
+        self.opens = opens
+        self.suspends = suspends
+        self.rest = rest
 
 
 def error(code: int, name: str) -> OSError:

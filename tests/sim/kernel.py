@@ -28,10 +28,12 @@ BY_CLASS, BY_NAME, BY_NUMBER = "/sys/class/block/", "/sys/block/", "/sys/dev/blo
 
 
 class Blocked(NamedTuple):
-    """A call that waits: what it does, the device that it has asked, and what does not answer."""
+    """A call that waits: what it does, the device that it has asked, whether it has that open, and
+    what does not answer."""
 
     function: Callable[[], object]
     asked: str
+    opens: bool
     below: list[Device]
 
 
@@ -123,8 +125,14 @@ class SimKernel(Secrets, Processes):
             value = function()
         except BlockedError as blocked:
             self._cost = FOREVER
-            below = [lower for lower in self.machine.reaches(blocked.device) if lower.waits()]
-            self._blocked[call] = Blocked(function, blocked.device, below)
+            itself = self.machine.devices.get(blocked.device) if blocked.suspends else None
+            below = [
+                lower
+                for lower in self.machine.reaches(blocked.device)
+                if lower.waits() and lower is not itself
+            ]
+            rest = blocked.rest or function
+            self._blocked[call] = Blocked(rest, blocked.device, blocked.opens, below)
         except HangError:
             self._cost = FOREVER
         except BaseException as problem:
@@ -333,7 +341,7 @@ class SimKernel(Secrets, Processes):
 
     def syncfs(self, target: str) -> None:
         self._enter("syncfs", target)
-        self._mount_at(target).write_back(self)
+        self._mount_at(target).syncfs(self)
 
     def swapoff(self, path: str, device: str = "") -> None:
         self._enter("swapoff", path)
@@ -363,15 +371,19 @@ class SimKernel(Secrets, Processes):
         self._enter(operation, device, cost)
         found = self.machine.devices.get(device)
         if found is None or found.gone:
+            for kind in KINDS:
+                if kind.stands_in(operation, device):
+                    return None
             raise error(errno.ENXIO, device)
         method = getattr(found, operation, None)
         if method is None:
-            raise error(errno.ENOTTY, device)
+            raise error(errno.ENXIO if operation.startswith("dm_") else errno.ENOTTY, device)
         return method(self, *arguments)
 
     def refuse_while_held(self, thing: Thing) -> None:
-        """EBUSY while anything holds a thing."""
-        if self.machine.holders(thing.key):
+        """EBUSY while anything holds a thing, a call that does not come back among them."""
+        opened = any(call.opens and call.asked == thing.key for call in self._blocked.values())
+        if opened or self.machine.holders(thing.key):
             raise error(errno.EBUSY, thing.key)
 
     def close(self, device: Device) -> None:
@@ -405,6 +417,8 @@ class SimKernel(Secrets, Processes):
         self._ask("flush", device)
 
     def stop_array(self, device: str) -> None:
+        if self.machine.holders(device):  # it is opened alone, whatever it is
+            raise error(errno.EBUSY, device)
         self._ask("stop_array", device)
 
     def detach_loop(self, device: str) -> None:

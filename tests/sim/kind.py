@@ -52,6 +52,11 @@ class Kind:
         """Return a symbolic link in one of the places."""
         raise error(errno.EINVAL, path)
 
+    def stands_in(self, operation: str, device: str) -> bool:
+        """Whether an operation on a device that is not there succeeds, since to open its node makes
+        one. It may also raise."""
+        return False
+
     def stat(self, kernel: SimKernel, path: str) -> Stat | None:
         """Describe a file wherever it lies, such as a device node; None if it is not known."""
         return None

@@ -168,7 +168,7 @@ class Device(Thing):
         """Open it, pass what is dirty in it to what it rests on, and close it."""
         machine = kernel.machine
         if machine.blocked(self.device):
-            raise BlockedError(self.device)
+            raise BlockedError(self.device, opens=True)
         if machine.fails(self.device):
             raise error(errno.EIO, self.device)
         self.pass_down(machine)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from finalstage.kernel import DmStatus, Target
 from tests.sim.faults import BlockedError, error
 from tests.sim.kind import Kind
-from tests.sim.kinds.mount import Mount, Unseen
+from tests.sim.kinds.mount import Frozen, Mount, Unseen
 from tests.sim.machine import Device
 
 if TYPE_CHECKING:
@@ -33,13 +33,14 @@ class Dm(Device):
 
     If `queues`, it is a multipath without a path that queues everything. A `deferred` one goes
     as soon as nothing holds it any more. A `held` one is a thin volume that its pool keeps from
-    going on.
+    going on. One that is `suspending` waits for what is in flight, and takes nothing more.
     """
 
     title: str = ""
     uuid: str = ""
     targets: tuple[Target, ...] = ()
     suspended: bool = False
+    suspending: bool = False
     inactive_table: bool = False
     keyed: bool = False
     wiped: set[int] = field(default_factory=set)
@@ -62,7 +63,9 @@ class Dm(Device):
         return self.dirty and bool(self.targets)
 
     def waits(self) -> bool:
-        return self.suspended or self.queues or self.dead or not self.targets
+        if not self.targets:
+            return False  # dm_submit_bio() fails what it gets, suspended or not
+        return self.suspended or self.suspending or self.queues or self.dead
 
     def rests_on(self, machine: Machine) -> Iterable[str]:
         """What is to be overwritten in an origin is copied to its snapshots' stores first:
@@ -75,7 +78,7 @@ class Dm(Device):
         types = {target.type for target in self.targets}
         if self.is_origin():
             return self.failing or any(below[:1])
-        if self.failing or "error" in types or ("multipath" in types and not below):
+        if self.failing or not types or "error" in types or ("multipath" in types and not below):
             return True
         return all(below) if below and types <= MIRRORS else any(below)
 
@@ -150,7 +153,11 @@ class Dm(Device):
             return
         if flush and self.queues:
             self._fail_queue(kernel)
+        if self.suspending:
+            raise BlockedError(self.device)
         if flush and lockfs:
+            if Frozen(self.device) in kernel.machine.others:
+                raise error(errno.EBUSY, self.device)
             for thing in (*kernel.machine.mounts, *kernel.machine.others):
                 if isinstance(thing, Mount | Unseen) and thing.device == self.device:
                     thing.write_back(kernel)
@@ -158,8 +165,13 @@ class Dm(Device):
                 raise BlockedError(self.device)
             if not kernel.machine.fails(self.device):
                 self.pass_down(kernel.machine)
-        if kernel.in_flight(self):
-            raise BlockedError(self.device)
+        self._wait_for_flight(kernel)
+
+    def _wait_for_flight(self, kernel: SimKernel) -> None:
+        self.suspending = kernel.in_flight(self)
+        if self.suspending:
+            rest = lambda: self._wait_for_flight(kernel)  # noqa: E731
+            raise BlockedError(self.device, suspends=True, rest=rest)
         self.suspended = True
         self._hold(kernel, True)
 
@@ -182,7 +194,7 @@ class Dm(Device):
 
     def dm_resume(self, kernel: SimKernel) -> None:
         """Go on, with the table that was loaded: __do_resume() in dm-ioctl.c."""
-        if self.held:
+        if self.held or self.suspending:
             raise BlockedError(self.device)
         if not self.error_loaded:
             self._hold(kernel, False)
@@ -208,14 +220,17 @@ class Dm(Device):
         """Multipath gives up what it queues, crypt its key while suspended: target_message()."""
         if not self.targets:
             raise error(errno.EINVAL, self.device)
-        type = next((target.type for target in self.targets if target.start == sector), "")
+        at = next((x for x in self.targets if x.start <= sector < x.start + x.length), None)
+        if at is None:
+            raise error(errno.EINVAL, self.device)
+        type = at.type
         if type == "multipath" and message == "fail_if_no_path":
             if self.suspended:
                 raise error(errno.EBUSY, self.device)
             self._fail_queue(kernel)
         elif type == "crypt" and message == "key wipe" and self.suspended:
             kernel.bury(self)
-            self.wiped.add(sector)
+            self.wiped.add(at.start)
         else:
             raise error(errno.EINVAL, self.device)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.sim.kernel import SimKernel
     from tests.sim.machine import Machine
 
+MAJOR = "9:"
 LEVELS = {"linear": 1, "raid0": 1, "raid1": 1, "raid4": 3, "raid5": 3, "raid6": 4, "raid10": 2}
 """The least number of members that an array of each level is drawn with, the missing ones among
 them."""
@@ -98,6 +99,14 @@ class MdKind(Kind):
     """md arrays, of arrays and of anything else; degraded ones among them."""
 
     name = "md"
+
+    def stands_in(self, operation: str, device: str) -> bool:
+        """To open the node of an array that is not there makes one without members: md_open()."""
+        if not device.startswith(MAJOR):
+            return False
+        if operation == "flush":
+            raise error(errno.EIO, device)
+        return operation == "stop_array"
 
     def draw(self, builder: Builder) -> None:
         """Put an array on one to four devices."""

@@ -100,6 +100,15 @@ class Mount(Thing):
                     machine.devices[device].dirty = True
         clean(machine, self.device)
 
+    def syncfs(self, kernel: SimKernel) -> None:
+        """Write its file system out. EIO if that does not work."""
+        unsaved = self.unsaved()
+        self.write_back(kernel)
+        if unsaved and any(
+            kernel.machine.fails(device) for device in self.rests_on(kernel.machine)
+        ):
+            raise error(errno.EIO, self.target)
+
     def umount(self, kernel: SimKernel, detach: bool, force: bool) -> None:
         """Unmount it: EBUSY while held, unless it is only detached, and with it what is on it."""
         machine = kernel.machine
@@ -112,14 +121,28 @@ class Mount(Thing):
             raise error(errno.EBUSY, self.target)
         if machine.holders(self.key) and not force:
             kernel.violations.append(f"detached {self.target} below what stands on it")
-        if not self.shares(machine):
-            self.write_back(kernel)
         gone = [self]
         for other in machine.mounts:
             if other.parent in [mount.id for mount in gone]:
                 gone.append(other)
         for mount in gone:
-            machine.remove(mount)
+            mount.parent = 0
+            machine.mounts.remove(mount)
+            machine.others.append(mount)
+        self.leave(kernel, gone)
+
+    def leave(self, kernel: SimKernel, mounts: list[Mount]) -> None:
+        """Let go of mounts that have left the tree, when their file systems are written out:
+        namespace_unlock(). Nobody sees them meanwhile."""
+        while mounts:
+            last = mounts[-1]
+            if not last.shares(kernel.machine):
+                try:
+                    last.write_back(kernel)
+                except BlockedError as blocked:
+                    rest = lambda: self.leave(kernel, mounts)  # noqa: E731
+                    raise BlockedError(blocked.device, rest=rest) from None
+            kernel.machine.remove(mounts.pop())
 
     def move(self, machine: Machine, place: str) -> None:
         """Have it, and all that is mounted on it, at a place of the tree."""
@@ -138,7 +161,7 @@ class Mount(Thing):
         """Take other options; EBUSY if it cannot be read-only since something writes to it."""
         self.options = data or self.options
         if readonly and not self.readonly:
-            if self.written:
+            if self.written or Frozen(self.device) in kernel.machine.others:
                 raise error(errno.EBUSY, self.target)
             self.write_back(kernel)
             for other in kernel.machine.mounts:

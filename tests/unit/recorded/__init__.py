@@ -125,18 +125,6 @@ class RecordedKernel:
     def wait(self, calls: Iterable[Call], timeout: float) -> list[Call]:
         return list(calls)
 
-    def dm_info(self, device: str) -> DmStatus:
-        return self.dm_status(device).but(targets=())  # type: ignore[no-any-return]
-
-    def start(self, name: str, function: Callable[[], object]) -> Call:
-        """Nothing hangs here: it is done at once."""
-        call = Call(name)
-        call.value, call.done = function(), True
-        return call
-
-    def wait(self, calls: Iterable[Call], timeout: float) -> list[Call]:
-        return [call for call in calls if call.done]
-
     def _answer(self, question: str, thing: str, otherwise: int) -> Any:
         found = self.recording.answers.get((question, thing), otherwise)
         if isinstance(found, int):

@@ -1,0 +1,155 @@
+"""The simulated machine that is like a real one, as scan has seen that: clean, and held by nobody
+but by its own layers. A new kind that has scenarios is one more function here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from finalstage.stack import Layer, Stack
+from tests.sim.kinds.disk import Disk
+from tests.sim.kinds.dm import Dm
+from tests.sim.kinds.loop import Loop
+from tests.sim.kinds.md import Md
+from tests.sim.kinds.mount import Mount
+from tests.sim.kinds.partition import Partition
+from tests.sim.kinds.swap import Swap
+from tests.sim.machine import Device, Machine, Thing
+
+
+def machine_like(stack: Stack) -> Machine:
+    """Return such a machine."""
+    machine = Machine()
+    for layer in stack.layers:
+        MIRRORS[layer.kind](machine, layer)
+    return machine
+
+
+def _devices(layer: Layer) -> tuple[str, ...]:
+    blocks = (lower for lower in layer.below if lower.startswith("block:"))
+    return tuple(lower.removeprefix("block:") for lower in blocks)
+
+
+def _put(machine: Machine, device: Device) -> None:
+    device.dirty = False
+    machine.devices[device.device] = device
+
+
+def _mount(machine: Machine, layer: Any) -> None:
+    parent = next((lower for lower in layer.below if lower.startswith("mount:")), "mount:0")
+    machine.mounts.append(
+        Mount(
+            id=int(layer.id.removeprefix("mount:")),
+            parent=int(parent.removeprefix("mount:")),
+            target=layer.target,
+            device=layer.device,
+            fstype=layer.type,
+            readonly=not layer.writable,
+            dirty=False,
+        )
+    )
+
+
+def _swap(machine: Machine, layer: Any) -> None:
+    on = _devices(layer)
+    mount = machine.mount_of(layer.path)
+    device = on[0] if on else mount.device if mount else ""
+    machine.swaps.append(Swap(layer.path, device, is_file=not on))
+
+
+def _dm(machine: Machine, layer: Any) -> None:
+    device = Dm(f"dm-{layer.device.partition(':')[2]}", layer.device, _devices(layer))
+    device.title, device.uuid, device.targets = layer.name, layer.uuid, layer.targets
+    device.suspended, device.inactive_table = layer.suspended, layer.inactive_table
+    device.keyed, device.sectors = layer.has_live_key, layer.sectors
+    _put(machine, device)
+
+
+def _loop(machine: Machine, layer: Any) -> None:
+    mount = machine.mount_of(layer.backing)
+    below = _devices(layer)
+    lies_on = "" if below or mount is None else mount.device
+    _put(machine, Loop(layer.name, layer.device, below, backing=layer.backing, lies_on=lies_on))
+
+
+MIRRORS: dict[str, Callable[[Machine, Layer], None]] = {
+    "disk": lambda machine, layer: _put(machine, Disk(layer.name, layer.device, _devices(layer))),
+    "dm": _dm,
+    "loop": _loop,
+    "md": lambda machine, layer: _put(
+        machine, Md(layer.name, layer.device, _devices(layer), level=layer.type)
+    ),
+    "mount": _mount,
+    "partition": lambda machine, layer: _put(
+        machine, Partition(layer.name, layer.device, _devices(layer))
+    ),
+    "swap": _swap,
+}
+
+
+@dataclass
+class Opened(Thing):
+    """Something that a process has open: a block device, or a file, which keeps its file system
+    even when the mount has left the tree."""
+
+    name: str
+    what: tuple[str, ...]
+    writing: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"opened:{self.name}"
+
+    def holds(self, machine: Machine) -> Iterable[str]:
+        return self.what
+
+
+class SimHolder:
+    """A process of a simulated machine that holds things: as `tests.inside.act.Holder`."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.opened: dict[str, Opened] = {}
+
+    def open(self, name: str, path: str, writing: bool = False) -> None:
+        """Open a file by its path, or a block device by its number."""
+        what: tuple[str, ...] = (path,)
+        if path.startswith("/"):
+            mount = self._mount(path)
+            what = (mount.key, mount.device)
+        self.opened[name] = Opened(name, what, writing)
+        self.machine.others.append(self.opened[name])
+        self._count_writers()
+
+    def write(self, name: str) -> None:
+        """Write something to a file, and do not sync it."""
+        for mount in self.machine.mounts:
+            mount.dirty |= mount.device in self.opened[name].what
+
+    def close(self, name: str) -> None:
+        """Close it again."""
+        self.machine.remove(self.opened.pop(name))
+        self._count_writers()
+
+    def enter(self, path: str) -> None:
+        """Make it the working directory."""
+        if "cwd" in self.opened:
+            self.close("cwd")
+        self.open("cwd", path)
+
+    def defer(self, device: str) -> None:
+        """Mark a dm device for being removed when it is closed."""
+        self.machine.the(Dm, device).deferred = True
+        self.machine.closed(device)
+
+    def _count_writers(self) -> None:
+        for mount in self.machine.mounts:
+            mount.written = any(
+                opened.writing and mount.key in opened.what for opened in self.opened.values()
+            )
+
+    def _mount(self, path: str) -> Mount:
+        found = self.machine.mount_of(path)
+        assert found, path
+        return found

@@ -1,0 +1,406 @@
+"""What the real kernel and the simulated one must answer alike, call by call.
+
+A scenario is built in a guest by shell text, and then goes on line by line: a call, and behind two
+spaces or more what came of it: ``ok``, the name of an errno, or ``HANG``, which means that it did
+not come back in time. The calls are those of `finalstage.kernel.Kernel`, and those of a process
+that holds something (tests.inside.act). A device goes by the name that scan gives it, a file system
+by its mount point. A new kind brings its scenarios here.
+"""
+
+from __future__ import annotations
+
+from finalstage.value import Value
+
+PRELUDE = """
+set -e
+linear() { dmsetup create $1 --table "0 $(blockdev --getsz $2) linear $2 0"; }
+crypt() {
+    key=00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef
+    dmsetup create $1 --table "0 $(blockdev --getsz $2) crypt aes-xts-plain64 $key 0 $2 0"
+}
+ext4() {
+    mkfs.ext4 -q -E lazy_itable_init=0,nodiscard $1
+    mkdir -p $2
+    mount -t ext4 $1 $2
+}
+mirror() {
+    mdadm --create $1 --quiet --run --level=1 --metadata=1.2 --bitmap=none --assume-clean \
+        --raid-devices=2 $2 $3
+}
+partition() {
+    printf '\\0\\0\\0\\0\\203\\0\\0\\0\\0\\010\\0\\0\\0\\060\\0\\0' |
+        dd of=$1 bs=1 seek=446 conv=notrunc status=none
+    printf '\\125\\252' | dd of=$1 bs=1 seek=510 conv=notrunc status=none
+}
+"""
+"""Shell functions for all. `partition` makes a table with one partition, 6 MiB from 1 MiB on."""
+
+
+class Scenario(Value):
+    """A scenario: `build` is shell text, `script` the calls and what must come of them."""
+
+    name: str
+    build: str
+    script: str
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """The calls, each with its outcome."""
+        pairs = (line.strip().partition("  ") for line in self.script.strip().split("\n"))
+        return [(call, outcome.strip()) for call, _, outcome in pairs]
+
+
+SCENARIOS = (
+    Scenario(
+        "a mount with an open file",
+        "ext4 /dev/vdc /m0",
+        """
+        open f /m0/file write       ok
+        umount /m0                  EBUSY
+        umount /m0 force            EBUSY
+        remount /m0 readonly        EBUSY
+        close f                     ok
+        open f /m0/file             ok
+        remount /m0 readonly        ok
+        remount /m0 readonly        ok
+        umount /m0                  EBUSY
+        close f                     ok
+        umount /m0                  ok
+        umount /m0                  EINVAL
+        remount /m0 readonly        EINVAL
+        """,
+    ),
+    Scenario(
+        "a mount on a mount, and a working directory",
+        "ext4 /dev/vdc /m1; mkdir /m1/below; ext4 /dev/vdd /m1/below",
+        """
+        umount /m1                  EBUSY
+        enter /m1/below             ok
+        umount /m1/below            EBUSY
+        enter /                     ok
+        umount /m1/below            ok
+        enter /m1                   ok
+        umount /m1                  EBUSY
+        enter /                     ok
+        umount /m1                  ok
+        """,
+    ),
+    Scenario(
+        "what is detached still holds its device",
+        "linear x2 /dev/vdc; ext4 /dev/mapper/x2 /m2; mkdir /m2/below; mount -t tmpfs t /m2/below",
+        """
+        open f /m2/file write       ok
+        umount /m2 detach           ok
+        umount /m2                  EINVAL
+        dm_remove x2                EBUSY
+        close f                     ok
+        dm_remove x2                ok
+        """,
+    ),
+    Scenario(
+        "a file system that is frozen",
+        "linear x3 /dev/vde; ext4 /dev/mapper/x3 /m3",
+        """
+        thaw /m3                    EINVAL
+        freeze /m3                  ok
+        freeze /m3                  EBUSY
+        syncfs /m3                  ok
+        remount /m3 readonly        EBUSY
+        dm_suspend x3 lockfs flush  EBUSY
+        thaw /m3                    ok
+        thaw /m3                    EINVAL
+        freeze /m3                  ok
+        umount /m3                  ok
+        dm_remove x3                EBUSY
+        """,
+    ),
+    Scenario(
+        "removing dm devices",
+        "linear x4 /dev/vdc; linear y4 /dev/mapper/x4; ext4 /dev/mapper/y4 /m4",
+        """
+        dm_remove x4                EBUSY
+        dm_remove y4                EBUSY
+        umount /m4                  ok
+        open d y4                   ok
+        dm_remove y4                EBUSY
+        close d                     ok
+        dm_remove x4                EBUSY
+        dm_remove y4                ok
+        dm_remove y4                ENXIO
+        dm_status y4                ENXIO
+        dm_suspend y4               ENXIO
+        dm_resume y4                ENXIO
+        dm_clear y4                 ENXIO
+        dm_load_error y4 100        ENXIO
+        dm_message y4 0 key wipe    ENXIO
+        flush y4                    ENXIO
+        read /sys/dev/block/@y4/size    ENOENT
+        list /sys/dev/block/@y4     ENOENT
+        dm_suspend x4               ok
+        dm_remove x4                ok
+        """,
+    ),
+    Scenario(
+        "suspending and resuming",
+        "linear x5 /dev/vdc; ext4 /dev/mapper/x5 /m5",
+        """
+        dm_resume x5                ok
+        dm_suspend x5 lockfs flush  ok
+        dm_suspend x5 lockfs flush  ok
+        dm_suspend x5               ok
+        dm_status x5                ok suspended
+        dm_remove x5                EBUSY
+        dm_resume x5                ok
+        dm_status x5                ok
+        umount /m5                  ok
+        dm_suspend x5               ok
+        flush x5                    HANG
+        dm_remove x5                EBUSY
+        dm_resume x5                ok
+        hear                        flush x5: ok
+        dm_remove x5                ok
+        """,
+    ),
+    Scenario(
+        "a device without a table",
+        "for each in x6 y6; do dmsetup create --notable $each; linear='0 8 linear /dev/vdc 0';"
+        ' dmsetup load $each --table "$linear"; dmsetup clear $each; done',
+        """
+        dm_status x6                ok
+        dm_suspend x6               ok
+        dm_status x6                ok suspended
+        dm_resume x6                EINVAL
+        dm_message x6 0 key wipe    EINVAL
+        dm_clear x6                 ok
+        dm_remove x6                ok
+        flush y6                    EIO
+        dm_load_error y6 8          ok
+        dm_resume y6                ok
+        dm_status y6                ok
+        dm_remove y6                ok
+        """,
+    ),
+    Scenario(
+        "wiping a key",
+        "crypt x7 /dev/vdc; linear y7 /dev/mapper/x7",
+        """
+        dm_message x7 0 key wipe    EINVAL
+        dm_message x7 0 nonsense    EINVAL
+        dm_suspend x7               ok
+        dm_message x7 99999999 key wipe     EINVAL
+        dm_message x7 8 key wipe    ok
+        dm_message x7 0 key wipe    ok
+        dm_resume x7                EAGAIN
+        dm_status x7                ok suspended
+        dm_remove x7                EBUSY
+        dm_message y7 0 key wipe    EINVAL
+        dm_load_error x7 32768      ok
+        dm_status x7                ok suspended inactive
+        dm_resume x7                ok
+        dm_status x7                ok
+        dm_message x7 0 key wipe    EINVAL
+        dm_remove y7                ok
+        dm_remove x7                ok
+        """,
+    ),
+    Scenario(
+        "tables that are loaded and dropped",
+        "linear x8 /dev/vdc",
+        """
+        dm_load_error x8 32768      ok
+        dm_status x8                ok inactive
+        dm_load_error x8 32768      ok
+        dm_clear x8                 ok
+        dm_status x8                ok
+        dm_clear x8                 ok
+        dm_load_error x8 0          EINVAL
+        dm_load_error x8 32768      ok
+        dm_remove x8                ok
+        """,
+    ),
+    Scenario(
+        "an error table in place of another",
+        "linear x9 /dev/vdc; ext4 /dev/mapper/x9 /m9",
+        """
+        open f /m9/file write       ok
+        write f                     ok
+        dm_load_error x9 32768      ok
+        dm_resume x9                ok
+        syncfs /m9                  EIO
+        close f                     ok
+        umount /m9                  ok
+        flush x9                    EIO
+        dm_remove x9                ok
+        """,
+    ),
+    Scenario(
+        "a device that is to go when it is closed",
+        "linear x10 /dev/vdc; ext4 /dev/mapper/x10 /m10",
+        """
+        dm_remove x10               EBUSY
+        defer x10                   ok
+        dm_remove x10               EBUSY
+        umount /m10                 ok
+        dm_status x10               ENXIO
+        dm_remove x10               ENXIO
+        """,
+    ),
+    Scenario(
+        "what waits for a suspended device",
+        "linear x11 /dev/vdc; linear y11 /dev/mapper/x11; ext4 /dev/mapper/y11 /m11",
+        """
+        open f /m11/file write      ok
+        write f                     ok
+        dm_suspend x11              ok
+        syncfs /m11                 HANG
+        dm_suspend y11              HANG
+        dm_status y11               ok
+        dm_resume x11               ok
+        hear                        syncfs /m11: HANG, dm_suspend y11: ok
+        dm_status y11               ok suspended
+        dm_resume y11               ok
+        hear                        syncfs /m11: ok
+        close f                     ok
+        umount /m11                 ok
+        dm_remove y11               ok
+        dm_remove x11               ok
+        """,
+    ),
+    Scenario(
+        "unmounting on a suspended device",
+        "linear x12 /dev/vdc; ext4 /dev/mapper/x12 /m12",
+        """
+        open f /m12/file write      ok
+        write f                     ok
+        close f                     ok
+        dm_suspend x12              ok
+        umount /m12                 HANG
+        umount /m12                 EINVAL
+        dm_remove x12               EBUSY
+        dm_resume x12               ok
+        hear                        umount /m12: ok
+        dm_remove x12               ok
+        """,
+    ),
+    Scenario(
+        "sync with a suspended device",
+        "linear x13 /dev/vdc; ext4 /dev/mapper/x13 /m13",
+        """
+        open f /m13/file write      ok
+        write f                     ok
+        dm_suspend x13              ok
+        sync                        HANG
+        dm_load_error x13 32768     ok
+        dm_resume x13               ok
+        hear                        sync: ok
+        close f                     ok
+        umount /m13                 ok
+        dm_remove x13               ok
+        """,
+    ),
+    Scenario(
+        "a mirror",
+        "mirror /dev/md14 /dev/vdc /dev/vdd; linear x14 /dev/md14; ext4 /dev/mapper/x14 /m14",
+        """
+        stop_array md14             EBUSY
+        umount /m14                 ok
+        stop_array md14             EBUSY
+        dm_remove x14               ok
+        open d md14                 ok
+        stop_array md14             EBUSY
+        close d                     ok
+        write /sys/dev/block/@md14/md/dev-vdc/state faulty     ok
+        write /sys/dev/block/@md14/md/dev-vdd/state faulty     EBUSY
+        flush md14                  EIO
+        stop_array md14             ok
+        flush md14                  EIO
+        stop_array md14             ok
+        """,
+    ),
+    Scenario(
+        "an array of an array, with partitions",
+        "mirror /dev/md15 /dev/vdc /dev/vdd; partition /dev/md15; blockdev --rereadpt /dev/md15;"
+        "mdadm --create /dev/md16 --quiet --run --force --level=1 --metadata=1.2 --bitmap=none"
+        " --raid-devices=1 /dev/md15p1; ext4 /dev/md16 /m15",
+        """
+        stop_array md15             EBUSY
+        stop_array md16             EBUSY
+        umount /m15                 ok
+        stop_array md15             EBUSY
+        stop_array md16             ok
+        flush md15p1                ok
+        stop_array md15             ok
+        flush md15p1                ENXIO
+        """,
+    ),
+    Scenario(
+        "a loop device, and what its file lies on",
+        "ext4 /dev/vdc /m17; truncate -s 8M /m17/file; losetup /dev/loop1 /m17/file;"
+        "ext4 /dev/loop1 /m18",
+        """
+        umount /m17                 EBUSY
+        detach_loop loop1           ok
+        umount /m17                 EBUSY
+        flush loop1                 ok
+        umount /m18                 ok
+        detach_loop loop1           ENXIO
+        umount /m17                 ok
+        detach_loop vdc            ENOTTY
+        """,
+    ),
+    Scenario(
+        "a loop device with partitions",
+        "truncate -s 8M /run/l19; partition /run/l19; losetup /dev/loop2 /run/l19;"
+        "blockdev --rereadpt /dev/loop2; ext4 /dev/loop2p1 /m19",
+        """
+        open d loop2                ok
+        close d                     ok
+        detach_loop loop2           ok
+        flush loop2p1               ok
+        umount /m19                 ok
+        flush loop2p1               ENXIO
+        detach_loop loop2           ENXIO
+        """,
+    ),
+    Scenario(
+        "a loop device that somebody has open",
+        "truncate -s 8M /run/l20; losetup /dev/loop3 /run/l20",
+        """
+        open d loop3                ok
+        detach_loop loop3           ok
+        close d                     ok
+        detach_loop loop3           ENXIO
+        """,
+    ),
+    Scenario(
+        "swap",
+        "linear x21 /dev/vdc; mkswap /dev/mapper/x21 >/dev/null; swapon /dev/mapper/x21;"
+        "ext4 /dev/vdd /m21; dd if=/dev/zero of=/m21/swap bs=1M count=4 status=none;"
+        "mkswap /m21/swap >/dev/null; swapon /m21/swap",
+        """
+        dm_remove x21               EBUSY
+        swapoff /dev/mapper/x21     ok
+        swapoff /dev/mapper/x21     EINVAL
+        dm_remove x21               ok
+        swapoff /dev/vdd           EINVAL
+        umount /m21                 EBUSY
+        swapoff /m21/swap           ok
+        umount /m21                 ok
+        """,
+    ),
+    Scenario(
+        "calls to what is something else",
+        "linear x22 /dev/vdc",
+        """
+        stop_array x22              ENOTTY
+        detach_loop x22             ENOTTY
+        clear_nbd x22               ENOTTY
+        dm_remove vdc              ENXIO
+        dm_status vdc              ENXIO
+        stop_array vdc             EBUSY
+        flush vdc                  ok
+        dm_remove x22               ok
+        stop_array vdc             ENOTTY
+        """,
+    ),
+)
