@@ -8,7 +8,8 @@ from tests.vm.conftest import Happen
 from tests.vm.content import File
 from tests.vm.expected import Expected
 from tests.vm.hardware import Disk, Hardware
-from tests.vm.layers import Ext4, IscsiDisk, Layer, Luks, NetworkDisk, NvmeDisk
+from tests.vm.layers import Ext4, IscsiDisk, Layer, Luks, Modules, NetworkDisk, NvmeDisk
+from tests.vm.layers.network import CONFIG, serve_nvme
 from tests.vm.rows import DIRECT, DIRTY, Row
 from tests.vm.stacks import Stack
 
@@ -46,7 +47,29 @@ for each in nvme iscsi; do
     (dd if=/dev/zero of=/$each/writer bs=64k count=64 conv=fsync 2>/dev/null) &
 done"""
 
+# One that serves a device to others, not to itself: nothing in /sys tells of that.
+SERVING = Stack(
+    "LUKS that is served to other machines",
+    Hardware((Disk("a"), Disk("b", SMALL))),
+    (*ROOT, Luks("cserved", "disk/b"), Modules(("nvmet-tcp",))),
+)
+SERVE = f"""
+mount -t configfs configfs {CONFIG}
+{serve_nvme("/dev/mapper/cserved")}"""
+
 ROWS = [
+    Row(
+        "a device that is served to other machines",
+        SERVING,
+        before=(SERVE,),
+        expected=Expected(
+            says=(
+                "held by perhaps nvmet, which serves other machines",
+                "wiped the key of crypt cserved",
+                "keys left 0",
+            )
+        ),
+    ),
     Row(
         "NVMe, iSCSI and NBD over TCP",
         ALL,

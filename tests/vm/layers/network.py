@@ -19,6 +19,21 @@ def _appears(name: str) -> str:
     return f'until [ "$(cat /sys/block/{name}/size 2>/dev/null)" ]; do usleep 10000; done'
 
 
+def serve_nvme(device: str) -> str:
+    """Shell text that has the kernel serve a device by NVMe over TCP."""
+    target, port = f"{CONFIG}/nvmet/subsystems/disk", f"{CONFIG}/nvmet/ports/1"
+    return f"""
+        mkdir {target} {target}/namespaces/1 {port}
+        echo 1 >{target}/attr_allow_any_host
+        readlink -f {device} >{target}/namespaces/1/device_path
+        echo 1 >{target}/namespaces/1/enable
+        echo tcp >{port}/addr_trtype
+        echo ipv4 >{port}/addr_adrfam
+        echo 127.0.0.1 >{port}/addr_traddr
+        echo 4420 >{port}/addr_trsvcid
+        ln -s {target} {port}/subsystems/disk"""
+
+
 @dataclass(frozen=True)
 class NetworkDisk(Common):
     """The disk `disk` of the hardware, connected over the network as /dev/nbd0.
@@ -60,18 +75,8 @@ class NvmeDisk(Common):
     clean: ClassVar[Mapping[str, str]] = NONE
 
     def build(self) -> str:
-        target = f"{CONFIG}/nvmet/subsystems/disk"
-        port = f"{CONFIG}/nvmet/ports/1"
         return f"""{_AT_HOME}
-            mkdir {target} {target}/namespaces/1 {port}
-            echo 1 >{target}/attr_allow_any_host
-            readlink -f /dev/disk/{self.disk} >{target}/namespaces/1/device_path
-            echo 1 >{target}/namespaces/1/enable
-            echo tcp >{port}/addr_trtype
-            echo ipv4 >{port}/addr_adrfam
-            echo 127.0.0.1 >{port}/addr_traddr
-            echo 4420 >{port}/addr_trsvcid
-            ln -s {target} {port}/subsystems/disk
+            {serve_nvme(f"/dev/disk/{self.disk}")}
             echo "transport=tcp,traddr=127.0.0.1,trsvcid=4420,nqn=disk" >/dev/nvme-fabrics
             {_appears("nvme0n1")}"""
 
