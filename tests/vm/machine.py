@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import subprocess
 import time
@@ -202,6 +203,15 @@ class Machine:
     async def qmp(self, command: str, **arguments: Any) -> Any:
         """Carry out a QMP command and return its answer."""
         return await self._qmp.execute(command, arguments)
+
+    async def flushes(self) -> dict[str, int]:
+        """How many times each disk was asked to write out its cache, by its name."""
+        found = {}
+        for each in await self.qmp("query-blockstats"):
+            name = re.search(r"/disk-(\w+)/", f"{each.get('qdev', '')}/")
+            if name:
+                found[name[1]] = int(each["stats"]["flush_operations"])
+        return found
 
     # -- speaking with the guest -----------------------------------------------------------------
 

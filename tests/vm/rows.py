@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,7 +120,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a row. `seconds` is the time from the hand-over to the end."""
+    """What became of a row. `flushes` are those of each disk from the hand-over to the end."""
 
     row: Row
     end: End
@@ -128,6 +128,7 @@ class Outcome:
     verdict: Verdict
     total_seconds: float
     console: str
+    flushes: Mapping[str, int]
 
     @cached_property
     def unclean(self) -> list[str]:
@@ -223,6 +224,7 @@ async def _perform(
         for fault in row.faults:
             if not fault.after:
                 await fault.strike(machine)
+        before = await machine.flushes()
         async with asyncio.TaskGroup() as group:
             waiting = [group.create_task(_strike(machine, fault)) for fault in row.faults]
             await machine.become(row.path.format(verb=row.verb))
@@ -232,6 +234,7 @@ async def _perform(
             for task in waiting:
                 task.cancel()
         await turn.take()
+        flushes = {disk: count - before[disk] for disk, count in (await machine.flushes()).items()}
         wanted = patterns(
             [*stack.keys, *row.keys], content.PLAINTEXT, stack.mac_keys, stack.unwritten_keys
         )
@@ -240,7 +243,7 @@ async def _perform(
     judge_log = folder / "judge-console.log"
     verdict = await judge(stack, started.images, started.tray, started.mebibytes, files, judge_log)
     said = machine.console.decode(errors="replace")
-    return Outcome(row, end, copies, verdict, time.monotonic() - start, said)
+    return Outcome(row, end, copies, verdict, time.monotonic() - start, said, flushes)
 
 
 async def _strike(machine: Machine, fault: Fault) -> None:

@@ -74,6 +74,7 @@ def test_a_file_system_that_was_never_unmounted_is_noticed(happen: Happen) -> No
     outcome = happen(row)
     assert outcome.end.kind == "reboot"
     assert "ext4:/ needs_recovery is 1, not 0" in outcome.verdict.unclean
+    assert set(outcome.flushes.values()) == {0}
     assert {line.split()[0] for line in outcome.verdict.damaged} == {
         each.path for each in row.files
     }

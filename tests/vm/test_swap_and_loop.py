@@ -118,4 +118,6 @@ def test_closes_swap_and_loops(happen: Happen, row: Row) -> None:
     assert not outcome.problems, f"see {row.folder}"
     kept = row.stack.hardware.processors if row.stack is SWAPS else 0
     assert outcome.copies.plaintext <= kept
+    for disk in row.stack.hardware.disks:
+        assert outcome.flushes[disk.name], f"disk {disk.name} was not asked to write out its cache"
     assert "remaining 0" in outcome.console
