@@ -18,6 +18,7 @@ from finalstage.layers import (
     nfsd,
     nvme,
     partition,
+    rbd,
     scsi,
     swap,
     zfs,
@@ -69,6 +70,7 @@ KINDS: tuple[Kind, ...] = (
     nbd,
     nvme,
     scsi,
+    rbd,
     partition,
     disk,
 )

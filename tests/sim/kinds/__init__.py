@@ -22,6 +22,7 @@ from tests.sim.kinds.nbd import NbdKind
 from tests.sim.kinds.nvme import NvmeKind
 from tests.sim.kinds.overlay import OverlayKind
 from tests.sim.kinds.partition import PartitionKind
+from tests.sim.kinds.rbd import RbdKind
 from tests.sim.kinds.scsi import ScsiKind
 from tests.sim.kinds.swap import SwapKind
 from tests.sim.kinds.zfs import ZfsKind
@@ -32,6 +33,7 @@ KINDS: tuple[Kind, ...] = (
     ScsiKind(),
     NvmeKind(),
     NbdKind(),
+    RbdKind(),
     ZramKind(),
     DrbdKind(),
     ZfsKind(),
