@@ -65,7 +65,7 @@ class Stack(Value):
         """Return, for each layer, the ids of those that stand on it: its holders."""
         found: dict[str, list[str]] = {layer.id: [] for layer in self.layers}
         for layer in self.layers:
-            for lower in layer.below:
+            for lower in dict.fromkeys(layer.below):
                 if lower in found:
                     found[lower].append(layer.id)
         return {id: tuple(upper) for id, upper in found.items()}
@@ -86,7 +86,7 @@ def depths(stack: Stack) -> dict[str, int]:
     ready = [id for id, count in waiting.items() if count == 0]
     found = dict.fromkeys(ready, 0)
     for id in ready:  # grows while it is walked
-        for lower in layers[id].below:
+        for lower in dict.fromkeys(layers[id].below):
             if lower not in waiting:
                 continue
             waiting[lower] -= 1

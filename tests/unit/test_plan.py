@@ -64,6 +64,14 @@ def test_a_disk_does_not_wait_for_a_partition_that_nothing_stands_on() -> None:
     ]  # fmt: skip
 
 
+def test_what_stands_on_another_in_two_ways_is_waited_for_once() -> None:
+    made = plan(stack(a="bb", b="D", D=""))
+    assert [(step.layer.id, step.after) for step in made.steps] == [
+        ("a", ()), ("b", ("a",)), ("D", ("b",)),
+    ]  # fmt: skip
+    assert rounds(stack(a="bb", d="c", c="b", b="D", D="")) == ["ad", "c", "b", "D"]
+
+
 def test_missing_layers_below_are_no_reason_to_wait() -> None:
     assert rounds(stack(a="?b", b="")) == ["a", "b"]
 
