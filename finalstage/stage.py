@@ -137,6 +137,7 @@ class Stage:
         self.closer = Closer(kernel, self.console.say)
         self.alive: list[Process] = []
         self.stack = Stack(layers=())
+        self.has_looked = False
         self.seen: dict[str, Layer] = {}
         self.used: set[str] = set()
         self.failures: dict[str, Outcome] = {}
@@ -278,6 +279,7 @@ class Stage:
         call = self.kernel.start("scan", act)
         self.kernel.wait((call,), min(SCAN_SECONDS, self.until - self.kernel.now()))
         if isinstance(call.value, Stack):
+            self.has_looked = True
             for layer in call.value.closing():
                 self.seen.setdefault(layer.id, layer)  # as it was before it was sealed
             stack = self.with_unseen(call.value)
@@ -469,9 +471,13 @@ class Stage:
         for layer in unsealed:
             self.console.problem(f"{KEY_LEFT}: {layer.title}: it was not sealed")
             self.key_left = True
+        if not self.has_looked:
+            self.console.problem(f"{KEY_LEFT}: nobody could look which devices there are")
+            self.key_left = True
         there = self.stack.by_id()
         gone = [layer for layer in self.seen.values() if layer.id not in there]
         keys = len(unsealed) + sum(bool(sealed.error) for sealed in self.sealed)
+        keys += not self.has_looked
         self.console.say(
             f"closed {sum(layer.shown for layer in gone)}, remaining {len(remaining)}, "
             f"keys left {keys}, {self.console.seconds():.2f} s",

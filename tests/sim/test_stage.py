@@ -616,3 +616,11 @@ def test_a_loop_device_that_stays_is_not_said_to_be_closed() -> None:
     said = "".join(shut_down(machine).said)
     assert "closed loop loop0" not in said
     assert "remains loop loop0: " in said
+
+
+def test_where_nobody_can_look_a_key_may_remain() -> None:
+    kernel = shut_down(main_stack(), "reboot", faults={("listdir", "/sys/class/block"): HANG})
+    said = "".join(kernel.said)
+    assert "A KEY MAY REMAIN IN MEMORY: nobody could look which devices there are" in said
+    assert "keys left 1" in said
+    assert kernel.down_at <= 90
