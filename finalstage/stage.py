@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import EIO
+from errno import EIO, ENOSPC
 
 from finalstage import (
     __version__,
@@ -454,7 +454,7 @@ class Stage:
         self.draw(remaining)
         for failure in self.failures.values():
             error = failure.error
-            if isinstance(error, OSError) and error.errno == EIO:
+            if isinstance(error, OSError) and error.errno in (EIO, ENOSPC):
                 self.console.problem(f"not all of {failure.layer.title} could be written")
         for sealed in self.sealed:
             if sealed.error:

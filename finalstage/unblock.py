@@ -1,5 +1,5 @@
-"""Nothing waits any more for somebody who will not come: for whoever has suspended a device, or for
-a path of a multipath.
+"""Nothing waits any more for somebody who will not come: for whoever has suspended a device, for a
+path of a multipath, or for more space in a thin pool.
 
 Before anything is written, and once processes are ended: one of them may have been at work on a
 device that it had suspended, and would have gone on with it.
@@ -8,7 +8,7 @@ device that it had suspended, and would have gone on with it.
 from __future__ import annotations
 
 from finalstage import progress
-from finalstage.bounded import bind, together
+from finalstage.bounded import bind, bounded, together
 from finalstage.layers import dm
 from finalstage.stack import depths, io_below
 
@@ -28,7 +28,12 @@ def unblock(kernel: Kernel, stack: Stack, until: float, say: Callable[[str], Non
 
     One with a key stays as it is, ready to lose it, where what is below takes no I/O.
     """
-    waiting = [x for x in stack.layers if isinstance(x, dm.Dm) and (x.suspended or x.lost)]
+    devices = [layer for layer in stack.layers if isinstance(layer, dm.Dm)]
+    if any("thin-pool" in layer.types for layer in devices):
+        act = bind(kernel.write, dm.NO_SPACE_TIMEOUT, b"1\n")
+        if error := bounded(kernel, "no space", act, ANSWER_SECONDS, until):
+            say(f"a thin pool that is full may wait for more space: {error}")
+    waiting = [layer for layer in devices if layer.waits_in_vain]
     depth = depths(stack)
     stuck = _silent(kernel, stack, waiting)
     groups: dict[int, list[dm.Dm]] = {}
@@ -43,7 +48,7 @@ def unblock(kernel: Kernel, stack: Stack, until: float, say: Callable[[str], Non
             if layer not in free:
                 say(f"{layer.title} stays suspended: what is below does not answer")
             elif errors[layer.id]:
-                say(f"{layer.title} is suspended, and does not go on: {errors[layer.id]}")
+                say(f"{layer.title} takes no I/O, and does not go on: {errors[layer.id]}")
             elif words[layer.id]:
                 say(f"{layer.title} {words[layer.id]}")
             if layer.suspended and (layer not in free or errors[layer.id]):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HEADER = ffi.sizeof("struct dm_ioctl")
 SPEC = ffi.sizeof("struct dm_target_spec")
 BUFFER = 16 * 1024
-SPOKEN = frozenset(("multipath",))
+SPOKEN = frozenset(("multipath", "thin-pool"))
 """The types of target whose words are kept."""
 
 LARGEST_BUFFER = 4 * 1024 * 1024

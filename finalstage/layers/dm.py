@@ -37,7 +37,13 @@ on what hangs do that, and none of these has a key."""
 WITHOUT_MESSAGE = frozenset(("integrity", "default-key", "inlinecrypt", UNREAD))
 """Targets that have a key, or may have one, and no message that wipes it."""
 
+NO_SPACE_TIMEOUT = "/sys/module/dm_thin_pool/parameters/no_space_timeout"
+"""How many seconds a pool that is full queues writes, if it does not fail them at once; by default
+60. Counted anew when it goes on after a suspend: set_pool_mode() in drivers/md/dm-thin.c."""
+
 KEYED_TARGETS = WITHOUT_MESSAGE | {"crypt"}
+
+QUEUES = frozenset(("out_of_data_space", "queue_if_no_space"))
 
 ORIGINS = frozenset(("snapshot-origin", "snapshot-merge"))
 
@@ -85,6 +91,20 @@ class Dm(Layer):
     def lost(self) -> tuple[Target, ...]:
         """Its multipath targets that have no path left."""
         return tuple(target for target in self.targets if _has_no_path(target))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is a thin pool that queues what it has no space for: pool_status() in
+        drivers/md/dm-thin.c."""
+        return any(
+            target.type == "thin-pool" and QUEUES.issubset(target.status.split())
+            for target in self.targets
+        )
+
+    @property
+    def waits_in_vain(self) -> bool:
+        """Whether I/O waits in it for somebody who is not there any more."""
+        return self.suspended or self.is_full or bool(self.lost)
 
 
 def scan(kernel: Kernel, world: World) -> list[Dm]:
@@ -239,7 +259,8 @@ def unblock(kernel: Kernel, layer: Dm) -> str:
 
     One that is suspended goes on with its live table: those above wrote by it, and see its data.
     Whoever has loaded another one is no longer there to say what it is for; it may hold a key.
-    A multipath without a path fails what it has queued.
+    A multipath without a path fails what it has queued. So does a full pool, a moment after it has
+    been suspended and goes on: NO_SPACE_TIMEOUT.
     """
     done = ""
     if layer.suspended and layer.targets:
@@ -247,6 +268,10 @@ def unblock(kernel: Kernel, layer: Dm) -> str:
             kernel.dm_clear(layer.device)
         kernel.dm_resume(layer.device)
         done = "was suspended, and goes on"
+    elif layer.is_full:
+        kernel.dm_suspend(layer.device, lockfs=False, flush=False)
+        kernel.dm_resume(layer.device)
+        done = "has no space left: what does not fit into it is lost"
     for target in layer.lost:
         kernel.dm_message(layer.device, target.start, "fail_if_no_path")
         done = "has no path left: what was queued for it is lost"

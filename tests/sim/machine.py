@@ -239,6 +239,7 @@ class Machine:
             "/proc/sys/kernel/printk_devkmsg": "ratelimit",
             "/proc/sys/kernel/keys/gc_delay": "300",
             "/sys/module/nvme_core/parameters/max_retries": "5",
+            "/sys/module/dm_thin_pool/parameters/no_space_timeout": "60",
         }
     )
     kernel_log: bytes = b""

@@ -92,7 +92,7 @@ def test_a_crypt_without_its_key_stays_suspended_and_so_does_one_above() -> None
     crypt = machine.the(Dm, CRYPT)
     crypt.keyed, crypt.suspended = False, True
     kernel = shut_down(machine)
-    assert "crypt cryptroot is suspended, and does not go on" in said(kernel)
+    assert "crypt cryptroot takes no I/O, and does not go on" in said(kernel)
     assert kernel.down == "poweroff"
     assert kernel.down_at <= 90
 
@@ -243,3 +243,14 @@ def test_thin_volumes_above_a_sealed_device_answer_again_with_errors() -> None:
     assert "wiped the key of crypt cryptroot" in said(kernel)
     assert not machine.the(Dm, "253:3").suspended
     assert kernel.down_at < 5
+
+
+@pytest.mark.parametrize(("mode", "told"), [("out_of_data_space", True), ("rw", False)])
+def test_a_full_pool_does_not_wait_for_more_space(mode: str, told: bool) -> None:
+    status = f"1 12/1024 128/128 - {mode} discard_passdown queue_if_no_space - 1024 "
+    machine = beside(Target(0, 2048, "thin-pool", status))
+    kernel = shut_down(machine)
+    timeout = "/sys/module/dm_thin_pool/parameters/no_space_timeout"
+    assert machine.settings[timeout] == "1\n"
+    assert (done(kernel, EXTRA)[:2] == ["dm_suspend", "dm_resume"]) == told
+    assert ("thin-pool extra has no space left" in said(kernel)) == told

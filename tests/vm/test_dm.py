@@ -205,19 +205,37 @@ ODD = Stack(
         Ext4("mapper/above", "/lost"),
         Multipath("reached", "disk/d"),
         Ext4("mapper/reached", "/reached"),
-        *slices("disk/b", paused=16, twofold=16, doomed=16, low1=4, low2=4, low3=4, locked=16),
+        Written("disk/b"),
+        *slices(
+            "disk/b",
+            paused=16,
+            twofold=16,
+            doomed=16,
+            low1=4,
+            low2=4,
+            low3=4,
+            locked=16,
+            fmeta=4,
+            fdata=8,
+        ),
         *(Ext4(f"mapper/{name}", f"/{name}") for name in ("paused", "twofold", "doomed")),
         Luks("forgetful", "mapper/locked"),
         OddDevices("odd", NAMES),
+        ThinPool("full", "mapper/fmeta", "mapper/fdata", 32, snapshots=0),
+        Mounted("mapper/full-0", "/full"),
     ),
     files=(*OLD, *(File(f"/{at}/old", 300_000) for at in ("lost", "reached", "paused"))),
 )
 ODD_NEW = (
     *DIRTY,
     *(File(f"/{at}/new", MIB) for at in ("lost", "reached", "paused", "twofold", "doomed")),
+    File("/full/new", 4 * MIB),
 )
-# Whoever has suspended them, and locked the encrypted device, is gone; so is the path of one.
+# Whoever has suspended them, and locked the encrypted device, is gone; so is the path of one, and
+# the space of another.
 LEFT = """
+(dd if=/dev/zero of=/full/more bs=1M count=8 conv=fsync) 2>&- &
+while /run/trouble status full | grep -q ' rw '; do sleep 0.1; done
 /run/trouble message lost "fail_path $(cat /sys/block/dm-1/slaves/*/dev)"
 for each in paused twofold forgetful; do /run/trouble suspend $each; done
 /run/trouble message forgetful "key wipe"
@@ -232,13 +250,14 @@ ODD_ROW = Row(
     deadline=20,
     tools=("trouble",),
     expected=Expected(
-        unclean=("ext4:/lost",),
-        lost=("/lost/new",),
+        unclean=("ext4:/lost", "ext4:/full"),
+        lost=("/lost/new", "/full/new"),
         says=(
             "multipath lost has no path left: what was queued for it is lost",
+            "thin-pool full has no space left: what does not fit into it is lost",
             "linear paused was suspended, and goes on",
             "linear twofold was suspended, and goes on",
-            "crypt forgetful is suspended, and does not go on",
+            "crypt forgetful takes no I/O, and does not go on",
             "closed multipath reached",
             "closed linear doomed",
             "remaining 0, keys left 0",
