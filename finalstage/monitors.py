@@ -8,7 +8,7 @@ Sources: mdmon(8), monitor.c in mdadm, md_write_start() in drivers/md/md.c.
 
 from __future__ import annotations
 
-from errno import EBUSY
+from errno import EBUSY, ENOENT
 
 from finalstage.world import BLOCKS, text
 
@@ -72,6 +72,16 @@ def is_kept(kernel: Kernel, array: str) -> bool:
     """Whether an array has a monitor."""
     pids = (int(name) for name in kernel.listdir("/proc") if name.isdigit())
     return any(watches(kernel, pid, (array,)) for pid in pids)
+
+
+def is_there(kernel: Kernel, array: str) -> bool:
+    """Whether an array has not been stopped yet."""
+    try:
+        return text(kernel, state_file(array)) != "clear"
+    except OSError as error:
+        if error.errno != ENOENT:
+            raise
+        return False
 
 
 def become_clean(kernel: Kernel, array: str) -> None:

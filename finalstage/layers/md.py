@@ -9,7 +9,15 @@ from errno import EIO, ENOENT
 
 from finalstage.layers.monitor import monitor_id
 from finalstage.layers.swap import holding_mount
-from finalstage.monitors import DIRTY, EXTERNAL, become_clean, container_of, is_kept, state_file
+from finalstage.monitors import (
+    DIRTY,
+    EXTERNAL,
+    become_clean,
+    container_of,
+    is_kept,
+    is_there,
+    state_file,
+)
 from finalstage.mountinfo import unescape
 from finalstage.progress import silent
 from finalstage.stack import Layer
@@ -51,8 +59,10 @@ def scan(kernel: Kernel, world: World) -> list[Md]:
         version = text(kernel, f"{block.path}/md/metadata_version")
         external, container = version.startswith(EXTERNAL), container_of(version)
         below = [block_id(slave) for slave in block.slaves]
+        leans_on: tuple[str, ...] = ()
         if container in devices:
-            below += block_id(devices[container]), monitor_id(devices[container])
+            below.append(block_id(devices[container]))
+            leans_on = (monitor_id(devices[container]),)
         found.append(
             Md(
                 id=block_id(block.device),
@@ -60,6 +70,7 @@ def scan(kernel: Kernel, world: World) -> list[Md]:
                 type=text(kernel, f"{block.path}/md/level") or ("container" if external else "md"),
                 name=block.name,
                 below=(*below, *_bitmap_mount(kernel, world, block)),
+                leans_on=leans_on,
                 device=block.device,
                 container=container,
                 state=state,
@@ -168,16 +179,11 @@ def _stop_member(kernel: Kernel, layer: Md) -> None:
     dirty = text(kernel, state_file(layer.name)) in DIRTY
     kernel.write(state_file(layer.name), b"inactive")
     until = kernel.now() + MONITOR_SECONDS
-    try:
-        while text(kernel, state_file(layer.name)) != "clear":
-            if kernel.now() >= until or not is_kept(kernel, layer.name):
-                break
-            kernel.sleep(TICK)
-        else:
+    while is_kept(kernel, layer.name) and kernel.now() < until:
+        if not is_there(kernel, layer.name):
             return
-    except OSError as error:
-        if error.errno != ENOENT:
-            raise
+        kernel.sleep(TICK)
+    if not is_there(kernel, layer.name):
         return
     kernel.stop_array(layer.device)
     if dirty and layer.type not in ("raid0", "linear"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from errno import EBUSY, ESRCH
 
-from finalstage.monitors import become_clean, container_of, watches
+from finalstage.monitors import become_clean, container_of, is_there, watches
 from finalstage.processes import SIGKILL, SIGTERM, all_processes, read_process
 from finalstage.stack import Layer
 from finalstage.world import block_id, mount_id, text
@@ -27,22 +27,23 @@ END_SECONDS, TICK = 3.0, 0.01
 
 
 class Monitor(Layer):
-    """The monitor of a container, process `pid`. If its program lies on one of its arrays, `holds`
-    are the mounts of that file system, as target and options, and `arrays` the kernel names of
-    those arrays; `shared` means that still others stand on them."""
+    """The monitor of a container, process `pid`, whose program lies on the mounts `holds`, target
+    and options.
+
+    `arrays` are the kernel names of its arrays, `above` these and all devices that stand on them,
+    the topmost first. `shared` means that others than those mounts may write to them.
+    """
 
     pid: int = 0
     holds: tuple[tuple[str, str], ...] = ()
     arrays: tuple[str, ...] = ()
+    above: tuple[str, ...] = ()
     shared: bool = False
 
 
-def monitor_id(container: str, within: bool = False) -> str:
-    """Return the id of the monitor of a container, by the container's ``major:minor``.
-
-    It is another one where the program lies `within` an array: nothing may wait for that.
-    """
-    return f"monitor:{container}:within" if within else f"monitor:{container}"
+def monitor_id(container: str) -> str:
+    """Return the id of the monitor of a container, by the container's ``major:minor``."""
+    return f"monitor:{container}"
 
 
 def scan(kernel: Kernel, world: World) -> list[Layer]:
@@ -65,31 +66,31 @@ def scan(kernel: Kernel, world: World) -> list[Layer]:
 def _monitor(kernel: Kernel, world: World, pid: int, container: str, arrays: list[str]) -> Monitor:
     device = kernel.stat(f"/proc/{pid}/exe").device
     mounts = [mount for mount in world.mounts if mount.device == device]
-    above = _standing_on(world, {block.device for block in world.blocks if block.name in arrays})
-    others = {mount.device for mount in world.mounts} & above - {device}
-    within = device in above
+    above = _standing_on(world, [block.device for block in world.blocks if block.name in arrays])
+    others = {mount.device for mount in world.mounts} & set(above) - {device}
     return Monitor(
-        id=monitor_id(container, within),
+        id=monitor_id(container),
         kind=KIND,
         type="monitor",
         name=read_process(kernel, pid).title,
         below=(block_id(container), *(mount_id(mount.id) for mount in mounts)),
         pid=pid,
-        holds=tuple((mount.target, mount.options) for mount in mounts if within),
+        holds=tuple((mount.target, mount.options) for mount in mounts),
         arrays=tuple(arrays),
+        above=tuple(reversed(above)),
         shared=bool(others or world.swaps),
     )
 
 
-def _standing_on(world: World, lower: set[str]) -> set[str]:
-    """Return some block devices, and all that stand on them."""
-    found = set(lower)
-    before = 0
-    while len(found) > before:
-        before = len(found)
-        for block in world.blocks:
-            if not found.isdisjoint((*block.slaves, block.parent)):
-                found.add(block.device)
+def _standing_on(world: World, lower: list[str]) -> list[str]:
+    """Return some block devices, and behind them all that stand on them."""
+    found = list(lower)
+    for device in found:  # grows while it is walked
+        found += [
+            block.device
+            for block in world.blocks
+            if device in (*block.slaves, block.parent) and block.device not in found
+        ]
     return found
 
 
@@ -103,18 +104,22 @@ def release(kernel: Kernel, layer: Layer) -> str:
 
 
 def close(kernel: Kernel, layer: Layer) -> None:
-    """End it. EBUSY if its program lies on what it keeps, and that is still being written to."""
+    """End it. If one of its arrays is still there, its program lies on that; then EBUSY if there is
+    anything else that may still write to it."""
     assert isinstance(layer, Monitor)
-    if layer.holds:
+    remaining = [array for array in layer.arrays if is_there(kernel, array)]
+    if remaining:
         if layer.shared:
             raise OSError(EBUSY, "busy", layer.name)
         for target, options in layer.holds:
             kernel.remount(target, options, readonly=True)
-        for array in layer.arrays:
+        for device in layer.above:
+            kernel.flush(device)
+        for array in remaining:
             become_clean(kernel, array)
     if _ends(kernel, layer.pid, SIGTERM):
         return
-    if layer.holds or not _ends(kernel, layer.pid, SIGKILL):
+    if remaining or not _ends(kernel, layer.pid, SIGKILL):
         raise OSError(EBUSY, "busy", layer.name)
 
 
@@ -126,14 +131,14 @@ def _ends(kernel: Kernel, pid: int, signal: int) -> bool:
         if error.errno != ESRCH:
             raise
     until = kernel.now() + END_SECONDS
-    while _is_there(kernel, pid):
+    while _is_running(kernel, pid):
         if kernel.now() >= until:
             return False
         kernel.sleep(TICK)
     return True
 
 
-def _is_there(kernel: Kernel, pid: int) -> bool:
+def _is_running(kernel: Kernel, pid: int) -> bool:
     try:
         return read_process(kernel, pid).state not in ("Z", "X")
     except OSError:

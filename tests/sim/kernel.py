@@ -265,7 +265,10 @@ class SimKernel(Secrets, Processes):
             return device.readlink(self, name)
         if kind:
             return kind.readlink(self, path)
-        raise error(errno.ENOENT, path)
+        found = self.process_link(path)
+        if found is None:
+            raise error(errno.ENOENT, path)
+        return found
 
     def stat(self, path: str) -> Stat:
         self._enter("stat", path)

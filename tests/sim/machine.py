@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.sim.kinds.mount import Mount
     from tests.sim.kinds.swap import Swap
 
+SIGKILL, SIGTERM = 9, 15
+
 
 class Thing:
     """Whatever holds something, or is held: a device, a mount, a swap area, or something else.
@@ -27,6 +29,8 @@ class Thing:
     """
 
     transparent: ClassVar[bool] = False
+    closable: ClassVar[bool] = False
+    """Of what is no device, mount or swap area: whether there is a way to close it."""
 
     @property
     def key(self) -> str:
@@ -194,7 +198,8 @@ AnyDevice = TypeVar("AnyDevice", bound=Device)
 
 @dataclass
 class Process:
-    """A process. `holds` are devices whose file systems it has files open on."""
+    """A process. `holds` are devices whose file systems it has files open on, and `files` are other
+    files that it has open, in /sys. Its program lies on the device `exe`."""
 
     pid: int
     name: str = "sleep"
@@ -206,6 +211,17 @@ class Process:
     immortal: bool = False
     oom_score_adj: int = 0
     holds: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    exe: str = "0:30"
+
+    def ends_by(self, signal: int, machine: Machine) -> bool:
+        """Whether a signal has it end."""
+        return (signal == SIGKILL and not self.immortal) or (
+            signal == SIGTERM and not self.ignores_term
+        )
+
+    def ended(self, kernel: SimKernel) -> None:
+        """Take in that a signal has ended it."""
 
 
 @dataclass

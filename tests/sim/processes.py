@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from tests.sim.machine import Machine, Process
 
 EVERYONE = -1
-SIGKILL, SIGTERM = 9, 15
 PF_KTHREAD = 0x00200000
 
 
@@ -57,8 +56,17 @@ class Processes:
         if path == "/proc":
             return ["self", *map(str, self.machine.processes)]
         if path.startswith("/proc/") and parts[3:] == ["fd"]:
-            return [str(n) for n, _ in enumerate(self._process(int(parts[2]), errno.ENOENT).holds)]
+            process = self._process(int(parts[2]), errno.ENOENT)
+            return [str(number) for number in range(len(process.holds + process.files))]
         return None
+
+    def process_link(self, path: str) -> str | None:
+        """Return what a file is called that a process has open."""
+        parts = path.split("/")
+        if parts[1] != "proc" or parts[3:4] != ["fd"]:
+            return None
+        process, number = self._process(int(parts[2]), errno.ENOENT), int(parts[4])
+        return (("/somewhere",) * len(process.holds) + process.files)[number]
 
     def process_stat(self, path: str) -> Stat | None:
         """Describe the directory of a process, or a file that it has open."""
@@ -66,7 +74,9 @@ class Processes:
         if parts[1] != "proc":
             return None
         process = self._process(int(parts[2]), errno.ENOENT)
-        lies_on = process.holds[int(parts[4])] if parts[3:4] == ["fd"] else "0:30"
+        lies_on = process.exe
+        if parts[3:4] == ["fd"]:
+            lies_on = (process.holds + ("0:32",) * len(process.files))[int(parts[4])]
         return Stat(modes.S_IFREG, lies_on, 1, "0:0", 0)
 
     def _process(self, pid: int, otherwise: int) -> Process:
@@ -80,7 +90,6 @@ class Processes:
         if pid == EVERYONE:
             return
         process = self._process(pid, errno.ESRCH)
-        if (signal == SIGKILL and not process.immortal) or (
-            signal == SIGTERM and not process.ignores_term
-        ):
+        if process.ends_by(signal, self.machine):
             del self.machine.processes[pid]
+            process.ended(self)  # type: ignore[arg-type]

@@ -170,6 +170,7 @@ def not_whole(kernel: SimKernel) -> list[str]:
     found = [f"{mount.target} remains" for mount in machine.mounts[OWN_MOUNTS:]]
     found += [f"{swap.path} remains" for swap in machine.swaps]
     found += [f"{device.label} remains" for device in machine.devices.values() if device.closes()]
+    found += [f"{thing.label} remains" for thing in machine.others]
     if "remaining 0, keys left 0" not in "".join(kernel.said):
         found.append("it is not said that nothing remains")
     if kernel.down_at > SOON:
@@ -190,7 +191,7 @@ class Excuses:
         self.paths: dict[str, set[str]] = {}
         self.ill: set[str] = set()
         self.healthy = not (
-            machine.others
+            any(not thing.closable for thing in machine.others)
             or any(process.immortal for process in machine.processes.values())
             or any(mount.busy or mount.silent for mount in machine.mounts)
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from tests.sim.kind import Kind
 from tests.sim.kinds.bcache import BcacheKind
 from tests.sim.kinds.btrfs import BtrfsKind
+from tests.sim.kinds.container import ContainerKind
 from tests.sim.kinds.disk import DiskKind
 from tests.sim.kinds.dm import DmKind
 from tests.sim.kinds.drbd import DrbdKind
@@ -40,6 +41,7 @@ KINDS: tuple[Kind, ...] = (
     PartitionKind(),
     DmKind(),
     MdKind(),
+    ContainerKind(),
     BcacheKind(),
     LoopKind(),
     MountKind(),

@@ -27,6 +27,8 @@ class CacheSet(Thing):
     cache: str
     stopping: bool = False
 
+    closable: ClassVar[bool] = True
+
     @property
     def key(self) -> str:
         return f"bcache:{self.uuid}"
@@ -58,6 +60,8 @@ class Waiting(Thing):
 
     backing: str
 
+    closable: ClassVar[bool] = True
+
     @property
     def key(self) -> str:
         return f"bcache:{self.backing}"
@@ -84,6 +88,9 @@ class Bcache(Device):
 
     def goes_at_last_close(self) -> bool:
         return self.closing
+
+    def unsaved(self) -> bool:
+        return self.dirty and not self.closing  # who has it open writes past its page cache
 
     def flush(self, kernel: SimKernel) -> None:
         """Open it, which is refused when it is being closed: open_dev()."""

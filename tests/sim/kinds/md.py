@@ -26,9 +26,10 @@ them."""
 class Md(Device):
     """An array that can do without as many members as its level says. So many are `missing` from
     the start, and the `faulty` ones it does not write to any more. It fails everything when it is
-    `broken`: MD_BROKEN."""
+    `broken`: MD_BROKEN. Its bitmap may be in the file `bitmap`."""
 
     level: str = "raid1"
+    bitmap: str = ""
     missing: int = 0
     faulty: set[str] = field(default_factory=set)
     broken: bool = False
@@ -40,6 +41,11 @@ class Md(Device):
         members = len(self.below) + self.missing
         most = {"raid1": members - 1, "raid4": 1, "raid5": 1, "raid6": 2, "raid10": 1}
         return most.get(self.level, 0) - self.missing - len(self.faulty)
+
+    def holds(self, machine: Machine) -> Iterable[str]:
+        """Return the mount of its bitmap's file as well: set_bitmap_file()."""
+        mount = machine.mount_of(self.bitmap) if self.bitmap else None
+        return (*self.below, mount.key) if mount else self.below
 
     def rests_on(self, machine: Machine) -> Iterable[str]:
         return [lower for lower in self.below if lower not in self.faulty]
@@ -55,7 +61,7 @@ class Md(Device):
         if name == "md/metadata_version":
             return "1.2"
         if name == "md/bitmap/location":
-            return "none"
+            return "file" if self.bitmap else "none"
         if name.startswith("md/dev-") and name.endswith("/state"):
             member = self._member(kernel, name)
             return "faulty" if member.failing or member.device in self.faulty else "in_sync"
@@ -96,9 +102,22 @@ class Md(Device):
 
 
 class MdKind(Kind):
-    """md arrays, of arrays and of anything else; degraded ones among them."""
+    """md arrays, of arrays and of anything else; degraded ones among them, and ones with a bitmap
+    in a file."""
 
     name = "md"
+    places = ("/proc/mdstat",)
+
+    def read(self, kernel: SimKernel, path: str) -> str:
+        """Return what it shows of arrays with such a bitmap: md_seq_show()."""
+        lines = ["Personalities : [raid1]"]
+        for array in kernel.machine.devices.values():
+            if isinstance(array, Md):
+                lines += [f"{array.name} : active {array.level}", "      1024 blocks [2/2] [UU]"]
+                if array.bitmap:
+                    lines.append(f"      bitmap: 0/1 pages [0KB], 64KB chunk, file: {array.bitmap}")
+                lines.append("      ")
+        return "\n".join((*lines, "unused devices: <none>"))
 
     def stands_in(self, operation: str, device: str) -> bool:
         """To open the node of an array that is not there makes one without members: md_open()."""
@@ -118,4 +137,8 @@ class MdKind(Kind):
         if members > 1 and array.spare() > 0 and builder.number(3) == 0:
             builder.free.append(below[-1])
             array.below, array.missing = array.below[:-1], 1
+        mounts = [mount for mount in builder.machine.mounts if mount.device in builder.devices]
+        if mounts and array.spare() > 0 and builder.number(5) == 0:
+            mount = mounts[builder.number(len(mounts) - 1)]
+            array.bitmap = f"{mount.target.rstrip('/')}/{array.name}.bitmap"
         builder.put(array)
