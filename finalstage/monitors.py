@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 EXTERNAL = "external:"
 
-DIRTY = ("active", "active-idle", "write-pending")
+PENDING = "write-pending"
+DIRTY = ("active", "active-idle", PENDING)
 """The states of an array in which its metadata has to say that it may not be clean."""
 
 CLEAN_SECONDS, TICK = 1.0, 0.01

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from errno import EIO, ENOENT
 
+from finalstage.bounded import bind
 from finalstage.layers.monitor import monitor_id
 from finalstage.layers.swap import holding_mount
 from finalstage.monitors import (
     DIRTY,
     EXTERNAL,
+    PENDING,
     become_clean,
     container_of,
     is_kept,
@@ -19,7 +21,7 @@ from finalstage.monitors import (
     state_file,
 )
 from finalstage.mountinfo import unescape
-from finalstage.progress import silent
+from finalstage.progress import STILL_SECONDS, silent, transferred
 from finalstage.stack import Layer
 from finalstage.world import block_id, text
 
@@ -33,6 +35,9 @@ KIND = "md"
 MONITOR_SECONDS, TICK = 3.0, 0.01
 """How long a monitor may take to note that an array is clean, and how often to look."""
 
+LOOK_SECONDS = 0.1
+"""How often to look whether an array without its monitor waits for that."""
+
 
 class Md(Layer):
     """An array; `container` is the kernel name of that which it is a member of, if it is."""
@@ -43,7 +48,7 @@ class Md(Layer):
     @property
     def waits(self) -> bool:
         """Whether writes to it wait for a monitor, to note that it is not clean any more."""
-        return self.state == "write-pending" and bool(self.container)
+        return self.state == PENDING and bool(self.container)
 
 
 def scan(kernel: Kernel, world: World) -> list[Md]:
@@ -107,9 +112,30 @@ def settle(kernel: Kernel, layer: Layer) -> None:
     assert isinstance(layer, Md)
     if layer.state == "inactive":
         return
-    kernel.flush(layer.device)
-    if layer.container and is_kept(kernel, layer.name):
+    if not layer.container:
+        kernel.flush(layer.device)
+    elif is_kept(kernel, layer.name):
+        kernel.flush(layer.device)
         become_clean(kernel, layer.name)
+    else:
+        _flush_alone(kernel, layer)
+
+
+def _flush_alone(kernel: Kernel, layer: Md) -> None:
+    """Write out the page cache of an array whose monitor has gone, and would have to note that."""
+    call = kernel.start(f"flush {layer.title}", bind(kernel.flush, layer.device))
+    done, moved = 0, kernel.now()
+    while not kernel.wait((call,), LOOK_SECONDS):
+        if text(kernel, state_file(layer.name)) == PENDING:
+            kernel.write(state_file(layer.name), b"active")
+        before, done = done, transferred(kernel, layer.device)
+        if done != before:
+            moved = kernel.now()
+        elif kernel.now() - moved >= STILL_SECONDS:
+            kernel.flush(layer.device)  # it waits for something else, like anybody's
+            return
+    if call.error:
+        raise call.error
 
 
 def release(kernel: Kernel, layer: Layer) -> str:

@@ -201,7 +201,7 @@ class ContainerKind(Kind):
             minor = builder.next(9)
             builder.put(Member(f"md{minor}", f"9:{minor}", below, container=container.device))
             arrays.append(f"/sys/devices/virtual/block/md{minor}/md/array_state")
-        pid = 1000 + minor
+        pid = 3000 + minor
         machine.processes[pid] = Monitor(
             pid, holds=(exe,), exe=exe, files=tuple(arrays), container=container.device
         )
