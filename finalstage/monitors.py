@@ -42,15 +42,16 @@ def container_of(version: str) -> str:
     return rest[1:].partition("/")[0] if rest != version and rest[:1] in ("/", "-") else ""
 
 
-def monitored(kernel: Kernel) -> tuple[str, ...]:
-    """Return the kernel names of all arrays that have, or should have, a monitor."""
+def monitored(kernel: Kernel, container: str = "") -> tuple[str, ...]:
+    """Return the kernel names of all arrays that have, or should have, a monitor; or of those in
+    one container alone."""
     found = []
     for name in kernel.listdir(BLOCKS):
         try:
             version = text(kernel, f"{BLOCKS}/{name}/md/metadata_version")
         except OSError:
             continue  # no array, or it has just gone
-        if container_of(version):
+        if container_of(version) and container in ("", container_of(version)):
             found.append(name)
     return tuple(found)
 

@@ -5,7 +5,7 @@ Source: Documentation/admin-guide/md.rst, md_ioctl() and do_md_stop() in drivers
 
 from __future__ import annotations
 
-from errno import EIO, ENOENT
+from errno import EBUSY, EIO, ENOENT
 
 from finalstage.bounded import bind
 from finalstage.layers.monitor import monitor_id
@@ -18,6 +18,7 @@ from finalstage.monitors import (
     container_of,
     is_kept,
     is_there,
+    monitored,
     state_file,
 )
 from finalstage.mountinfo import unescape
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from finalstage.world import Block, World
 
 KIND = "md"
+CONTAINER = "container"
 
 MONITOR_SECONDS, TICK = 3.0, 0.01
 """How long a monitor may take to note that an array is clean, and how often to look."""
@@ -44,6 +46,11 @@ class Md(Layer):
 
     container: str = ""
     state: str = ""
+
+    @property
+    def is_container(self) -> bool:
+        """Whether it is only the members that arrays share."""
+        return self.type == CONTAINER
 
     @property
     def waits(self) -> bool:
@@ -72,7 +79,7 @@ def scan(kernel: Kernel, world: World) -> list[Md]:
             Md(
                 id=block_id(block.device),
                 kind=KIND,
-                type=text(kernel, f"{block.path}/md/level") or ("container" if external else "md"),
+                type=text(kernel, f"{block.path}/md/level") or (CONTAINER if external else "md"),
                 name=block.name,
                 below=(*below, *_bitmap_mount(kernel, world, block)),
                 leans_on=leans_on,
@@ -185,8 +192,15 @@ def pass_by(kernel: Kernel, layer: Layer) -> None:
 
 def close(kernel: Kernel, layer: Layer) -> None:
     """Flush it, then stop it; that also where flushing failed, which is raised afterwards. EIO if
-    nobody was there to note that it is clean."""
+    nobody was there to note that it is clean.
+
+    EBUSY for a container with arrays, which the kernel itself would not refuse to stop.
+    """
     assert isinstance(layer, Md)
+    if layer.is_container and any(
+        is_there(kernel, array) for array in monitored(kernel, layer.name)
+    ):
+        raise OSError(EBUSY, "busy", layer.name)
     try:
         settle(kernel, layer)
     finally:
