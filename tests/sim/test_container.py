@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from finalstage import layers
+from finalstage.scan import scan
 from finalstage.stage import run
 from tests.sim.kernel import SimKernel
 from tests.sim.kinds.container import Container, Member, Monitor
@@ -96,6 +98,14 @@ def test_who_only_is_called_so_is_no_monitor() -> None:
     kernel = shut_down(made)
     assert 101 not in made.processes
     assert "remaining 0" in "".join(kernel.said)
+
+
+def test_a_container_with_arrays_is_not_stopped() -> None:
+    kernel = SimKernel(machine())
+    container = scan(kernel).by_id()["block:9:127"]
+    with pytest.raises(OSError, match="busy"):
+        layers.close(kernel, container)
+    assert ("stop_array", "9:127") not in kernel.done
 
 
 def test_an_array_goes_before_the_mount_of_its_bitmap() -> None:

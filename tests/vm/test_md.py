@@ -57,7 +57,7 @@ LEVELS = Stack(
     files=(File("/data/old", 300_000), File("/levels/old", 300_000), File("/plain/old", 300_000)),
 )
 
-T = Slices("t", "disk/b", 20, 24)
+T = Slices("t", "disk/b", 23, 20)
 STATES = Stack(
     "md, in all states",
     Hardware((Disk("a"), Disk("b", 512))),
@@ -72,10 +72,12 @@ STATES = Stack(
         Ext4("md2p1", "/partition"),
         Raid("md3", T.part(6, 7), options="--assume-clean", bitmap="/partition/bitmap"),
         Raid("md4", T.part(8, 9, 10), 5, journal="mapper/t11", options="--bitmap=none"),
-        Raid("md5", T.part(12, 13)),
+        Raid("md5", T.part(12, 13), after="echo frozen >sync_action"),
         Raid("md6", T.part(14, 15)),
         Raid("md7", ("md5", "md6"), 0, options=""),
         Inactive("md8", T.part(16, 17, 18)),
+        Raid("md9", T.part(19, 20), after="echo readonly >array_state"),
+        Raid("md10", T.part(21, 22), after="echo read-auto >array_state"),
         Lvm(
             "odd",
             ("md0", "md1", "md3", "md4", "md7"),
