@@ -148,8 +148,8 @@ class SimKernel(Secrets, Processes):
         in flight to a dead disk stays so, even if an array above goes on without that."""
         cost, devices = self._cost, self.machine.devices
         for call, blocked in list(self._blocked.items()):
-            if not any(x.waits() and x.device in devices for x in blocked.below):
-                del self._blocked[call]
+            waits = any(x.waits() and x.device in devices for x in blocked.below)
+            if not waits and self._blocked.pop(call, None):  # one before may have had it go on
                 self._run(call, blocked.function)
         self._cost = cost
 
@@ -166,7 +166,7 @@ class SimKernel(Secrets, Processes):
         )
 
     def wait(self, calls: Iterable[Call], timeout: float) -> list[Call]:
-        waiting = list(calls)
+        waiting = [call for call in calls if call in self._finish]  # others are still at work
         first = min((self._finish[call] for call in waiting), default=FOREVER)
         until = self._clock + max(timeout, 0.0)
         self._clock = max(self._clock, min(first, until))

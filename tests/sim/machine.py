@@ -125,6 +125,10 @@ class Device(Thing):
         """Whether it should be gone in the end."""
         return True
 
+    def opens(self) -> bool:
+        """Whether anybody can open it, to flush it."""
+        return True
+
     # What /sys shows in its directory.
 
     def read(self, kernel: SimKernel, name: str) -> str:

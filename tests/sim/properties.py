@@ -272,6 +272,7 @@ def is_ill(machine: Machine, thing: Thing, paths: list[Device]) -> bool:
     return (
         not paths
         or circles
+        or (isinstance(thing, Device) and not thing.opens())
         or (isinstance(thing, Mount) and thing.silent)
         or any(device.waits() for device in paths)
         or any(machine.fails(device) for device in ([own] if own else thing.rests_on(machine)))

@@ -86,6 +86,9 @@ class Bcache(Device):
     def holds(self, machine: Machine) -> Iterable[str]:
         return (*self.below, self.set)
 
+    def opens(self) -> bool:
+        return not self.closing
+
     def goes_at_last_close(self) -> bool:
         return self.closing
 
