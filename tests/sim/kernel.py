@@ -149,7 +149,8 @@ class SimKernel(Secrets, Processes):
         cost, devices = self._cost, self.machine.devices
         for call, blocked in list(self._blocked.items()):
             waits = any(x.waits() and x.device in devices for x in blocked.below)
-            if not waits and self._blocked.pop(call, None):  # one before may have had it go on
+            if call in self._blocked and not waits:  # one before may have had it go on
+                del self._blocked[call]
                 self._run(call, blocked.function)
         self._cost = cost
 
