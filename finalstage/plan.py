@@ -6,7 +6,7 @@ comes when; so as much runs at once as the stack allows.
 
 from __future__ import annotations
 
-from finalstage.stack import covering, depths, resting
+from finalstage.stack import covering, depths, resting, without_circles
 from finalstage.value import Value
 
 TYPE_CHECKING = False
@@ -42,23 +42,25 @@ class Plan(Value):
 def plan(stack: Stack, circles: bool = True) -> Plan:
     """Return the plan that closes everything that closes, and flushes what these stood on.
 
-    Layers in a circle, and those below it, come last and do not wait for one another: one of them
-    may yield, and what does not is named as what remains. Without `circles` they are left out.
+    Layers in a circle do not wait for one another: one of them may yield, and what does not is
+    named as what remains. What is below waits for all of them. Without `circles` they are left
+    out, and what is below them too.
     """
-    above = stack.above()
-    depth = depths(stack)
+    outside = depths(stack)
+    straight = without_circles(stack)
+    above = straight.above()
+    depth = depths(straight)
     # A partition on an array does not close, but has to be flushed before the array does.
     wanted = covering(stack, resting(stack, (layer.id for layer in stack.closing())))
-    last = len(stack.layers)
     order = sorted(
-        (x for x in stack.layers if x.id in wanted and (circles or x.id in depth)),
-        key=lambda layer: depth.get(layer.id, last),
+        (x for x in stack.layers if x.id in wanted and (circles or x.id in outside)),
+        key=lambda layer: depth[layer.id],
     )
     return Plan(
         steps=tuple(
             Step(
                 layer=layer,
-                after=tuple(id for id in above[layer.id] if id in depth and id in wanted),
+                after=tuple(id for id in above[layer.id] if id in wanted),
             )
             for layer in order
         )

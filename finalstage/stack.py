@@ -148,6 +148,20 @@ def _reaches(layers: dict[str, Layer], upper: str, lower: str) -> bool:
     return False
 
 
+def without_circles(stack: Stack) -> Stack:
+    """Return the stack without the edges between layers that stand on one another in a circle."""
+    depth = depths(stack)
+    layers = stack.by_id()
+    return stack.but(  # type: ignore[no-any-return]
+        layers=tuple(
+            layer
+            if layer.id in depth
+            else layer.but(below=tuple(x for x in layer.below if not _reaches(layers, x, layer.id)))
+            for layer in stack.layers
+        )
+    )
+
+
 def groups(stack: Stack) -> list[list[Layer]]:
     """Return the layers by rounds, those that nobody holds first, without circles."""
     found: dict[int, list[Layer]] = {}

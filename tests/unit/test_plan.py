@@ -104,3 +104,11 @@ def test_covering() -> None:
 def test_title_of_an_odd_name() -> None:
     layer = Layer(id="x", kind="dm", type="crypt", name="a\n\x1b[31m\udcff")
     assert layer.title == "crypt a\\n\\x1b[31m\\\\udcff"
+
+
+def test_what_is_below_a_circle_waits_for_it() -> None:
+    steps = {
+        step.layer.id: step.after
+        for step in plan(stack(top="a", a="b", b="ac", c="d", d="E", E="")).steps
+    }
+    assert steps == {"top": (), "a": ("top",), "b": (), "c": ("b",), "d": ("c",), "E": ("d",)}
