@@ -37,10 +37,10 @@ DELAYS = (0.5, 5.0, 60.0)
 
 
 def machine_from(number: Callable[[int], int]) -> Machine:
-    """Draw a machine; every second one has troubles."""
+    """Draw a machine, a small one mostly; every second one has troubles."""
     machine = bare_machine()
     builder = Builder(number, machine)
-    for _ in range(number(MOST_LAYERS)):
+    for _ in range(number(MOST_LAYERS if number(3) == 0 else MOST_LAYERS // 3)):
         KINDS[number(len(KINDS) - 1)].draw(builder)
     in_use = {
         device.key

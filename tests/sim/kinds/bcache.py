@@ -154,13 +154,11 @@ class BcacheKind(Kind):
         """Return what a device is part of, or is itself."""
         if isinstance(device, Bcache):
             return device
-        held: CacheSet | Waiting | Bcache | None = None
-        for thing in machine.others:
-            if isinstance(thing, CacheSet | Waiting):
-                if device.device in thing.holds(machine):
-                    return thing
-                held = held or _made_with(machine, device)
-        return held
+        found = [thing for thing in machine.others if isinstance(thing, CacheSet | Waiting)]
+        for thing in found:
+            if device.device in thing.holds(machine):
+                return thing
+        return _made_with(machine, device) if found else None
 
     @staticmethod
     def _set(machine: Machine, path: str) -> CacheSet | None:
