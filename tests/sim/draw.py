@@ -84,8 +84,9 @@ def faults_from(number: Callable[[int], int], machine: Machine) -> dict[object, 
         else:
             operation = ANYWHERE[number(len(ANYWHERE) - 1)]
         fault = fault_from(number)
-        if fault is HANG and (operation == "dm_status" or (not name and operation in AT_ONCE)):
-            fault = 0.5
+        waits = not isinstance(fault, BaseException)
+        if waits and (operation == "dm_status" or (not name and operation in AT_ONCE)):
+            fault = DELAYS[0]
         found[(operation, name) if name else operation] = fault
     return found
 
