@@ -16,6 +16,7 @@ from finalstage.scan import scan
 from finalstage.stack import Layer, Stack, depths
 from finalstage.stage import KEY_LEFT, OLD_ROOT, run
 from tests.sim.builder import OWN_MOUNTS
+from tests.sim.draw import ON_MOUNTS
 from tests.sim.kernel import Lost, SimKernel
 from tests.sim.kinds.container import Monitor
 from tests.sim.kinds.dm import Dm
@@ -99,11 +100,13 @@ def wrong_rounds(stack: Stack) -> list[str]:
 
 def wrong_order(kernel: SimKernel, excuses: Excuses) -> list[str]:
     """Nothing is closed before its holders, no disk that answers is taken away. What is not known
-    to be a snapshot, or to be there, may go in another order than its origin; and a monitor that
-    runs from the array which it keeps cannot stay until nothing writes to that."""
-    unknown = any(operation == "dm_status" for operation, _ in kernel.struck)
-    unknown = unknown or excuses.blind or bool(excuses.hidden)
-    forgiven = ("removed ",) * unknown + ("ended the monitor ",) * excuses.runs_from_its_array
+    to be a snapshot, or to be there, may go in another order than its origin; and a monitor cannot
+    stay until nothing writes to the array which it keeps, if it runs from that, or a file system
+    would not be closed."""
+    struck = {operation for operation, _ in kernel.struck}
+    unknown = "dm_status" in struck or excuses.blind or bool(excuses.hidden)
+    early = excuses.runs_from_its_array or unknown or not struck.isdisjoint(ON_MOUNTS)
+    forgiven = ("removed ",) * unknown + ("ended the monitor ",) * early
     return [what for what in kernel.violations if not what.startswith(forgiven)]
 
 
@@ -201,7 +204,12 @@ class Excuses:
         )
         self.runs_from_its_array = any(
             isinstance(process, Monitor)
-            and any(isinstance(d, Md) for key in process.holds for d in machine.reaches(key))
+            and any(
+                isinstance(device, Md)
+                for mount in machine.mounts
+                if mount.device in process.holds
+                for device in machine.paths(mount)
+            )
             for process in machine.processes.values()
         )
         self.cured: set[str] = set()
