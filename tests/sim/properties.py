@@ -13,14 +13,12 @@ from typing import Any
 from finalstage import stage
 from finalstage.plan import plan
 from finalstage.scan import scan
-from finalstage.stack import Layer, Stack, depths
+from finalstage.stack import Layer, Stack, covering, depths
 from finalstage.stage import KEY_LEFT, OLD_ROOT, run
 from tests.sim.builder import OWN_MOUNTS
 from tests.sim.draw import ON_MOUNTS
 from tests.sim.kernel import Lost, SimKernel
-from tests.sim.kinds.container import Monitor
 from tests.sim.kinds.dm import Dm
-from tests.sim.kinds.md import Md
 from tests.sim.kinds.mount import Mount, Unseen
 from tests.sim.kinds.swap import Swap
 from tests.sim.machine import Device, Machine, Thing
@@ -61,7 +59,7 @@ def complaints(machine: Machine, faults: Mapping[Any, object]) -> list[str]:
     whole = excuses.healthy and not faults
     kernel = shut_down(machine, faults)
     excuses.hear(kernel)
-    found += wrong_order(kernel, excuses)
+    found += wrong_order(kernel, excuses, before)
     found += wrong_words(kernel, excuses, before)
     found += keys_left(kernel, excuses)
     found += data_lost(kernel, excuses)
@@ -98,16 +96,23 @@ def wrong_rounds(stack: Stack) -> list[str]:
     return found + [f"{id} is not in the plan" for id in sorted(closing - in_plan)]
 
 
-def wrong_order(kernel: SimKernel, excuses: Excuses) -> list[str]:
+def wrong_order(kernel: SimKernel, excuses: Excuses, before: Stack) -> list[str]:
     """Nothing is closed before its holders, no disk that answers is taken away. What is not known
     to be a snapshot, or to be there, may go in another order than its origin; and a monitor cannot
     stay until nothing writes to the array which it keeps, if it runs from that, or a file system
     would not be closed."""
     struck = {operation for operation, _ in kernel.struck}
     unknown = "dm_status" in struck or excuses.blind or bool(excuses.hidden)
-    early = excuses.runs_from_its_array or unknown or not struck.isdisjoint(ON_MOUNTS)
+    early = runs_from_its_array(before) or unknown or not struck.isdisjoint(ON_MOUNTS)
     forgiven = ("removed ",) * unknown + ("ended the monitor ",) * early
     return [what for what in kernel.violations if not what.startswith(forgiven)]
+
+
+def runs_from_its_array(stack: Stack) -> bool:
+    """Whether a monitor lies on what has to go before it: one of the arrays that lean on it."""
+    arrays = {layer.id for layer in stack.layers if layer.kind == "md" and layer.leans_on}
+    monitors = [layer.id for layer in stack.layers if layer.kind == "monitor"]
+    return not arrays.isdisjoint(covering(stack, monitors))
 
 
 def wrong_words(kernel: SimKernel, excuses: Excuses, before: Stack) -> list[str]:
@@ -201,16 +206,6 @@ class Excuses:
             any(not thing.closable for thing in machine.others)
             or any(process.immortal for process in machine.processes.values())
             or any(mount.busy or mount.silent for mount in machine.mounts)
-        )
-        self.runs_from_its_array = any(
-            isinstance(process, Monitor)
-            and any(
-                isinstance(device, Md)
-                for mount in machine.mounts
-                if mount.device in process.holds
-                for device in machine.paths(mount)
-            )
-            for process in machine.processes.values()
         )
         self.cured: set[str] = set()
         waiting = [device for device in machine.devices.values() if device.waits()]
