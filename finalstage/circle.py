@@ -39,18 +39,20 @@ def break_open(
         f"breaks the circle {titles}: writes out what it can, makes it read-only,"
         f" then takes {lower.title} away from {upper.title}"
     )
-    write, force = bind(_write_out, kernel, circle, mounts), bind(_read_only, kernel, mounts)
-    problems = [
-        bounded(kernel, "write out", write, WRITE_SECONDS, until),
-        bounded(kernel, "read-only", force, READONLY_SECONDS, until),
-    ]
-    flush = {layer.title: bind(kernel.flush, layer.device) for layer in cuts}
-    problems += together(kernel, flush, WRITE_SECONDS, until).values()
-    cut = {layer.title: bind(replace_by_error, kernel, layer) for layer in cuts}
-    problems += together(kernel, cut, CUT_SECONDS, until).values()
-    for problem in problems:
+    steps = (
+        ("write it out", bind(_write_out, kernel, circle, mounts), WRITE_SECONDS),
+        ("make it read-only", bind(_read_only, kernel, mounts), READONLY_SECONDS),
+        ("flush it", bind(_flush, kernel, cuts), WRITE_SECONDS),
+    )
+    for what, act, patience in steps:
+        problem = bounded(kernel, what, act, patience, until)
         if problem:
-            say(f"the circle of {circle[0].title} does not come apart cleanly: {problem}")
+            say(f"cannot {what}, the circle of {circle[0].title}: {problem}")
+            break  # what hangs in a circle hangs in all of it
+    calls = {layer.title: bind(replace_by_error, kernel, layer) for layer in cuts}
+    for title, problem in together(kernel, calls, CUT_SECONDS, until).items():
+        if problem:
+            say(f"cannot take {lower.title} away from {title}: {problem}")
 
 
 def _write_out(kernel: Kernel, circle: tuple[Layer, ...], mounts: list[Mount]) -> None:
@@ -62,6 +64,11 @@ def _write_out(kernel: Kernel, circle: tuple[Layer, ...], mounts: list[Mount]) -
             kernel.flush(layer.device)
     for mount in mounts:
         kernel.syncfs(mount.target)
+
+
+def _flush(kernel: Kernel, layers: list[Dm]) -> None:
+    for layer in layers:
+        kernel.flush(layer.device)
 
 
 def _read_only(kernel: Kernel, mounts: list[Mount]) -> None:

@@ -22,7 +22,7 @@ from tests.vm.layers import (
     SwapFile,
     Zram,
 )
-from tests.vm.rows import DIRTY, Row
+from tests.vm.rows import DIRECT, DIRTY, Row
 from tests.vm.stacks import Stack
 
 ROOT = (Luks("croot", "disk/a"), Ext4("mapper/croot", "/"))
@@ -87,6 +87,17 @@ CIRCLE = Stack(
     (*ROOT, Circle("circle", "disk/b", "/circle", 24)),
     files=(File("/data/old", 300_000), File("/circle/old", 300_000)),
 )
+# The first barrier in a circle waits for itself; so does then whoever comes after it.
+HANGING = Stack(
+    "a circle on LUKS",
+    Hardware((Disk("a"), Disk("b", 72))),
+    (*ROOT, Luks("cround", "disk/b"), Circle("circle", "mapper/cround", "/circle", 24)),
+    files=(File("/data/old", 300_000), File("/circle/old", 300_000)),
+)
+HANG = """
+mount -o remount,barrier=1 /circle
+(dd if=/dev/zero of=/circle/writer bs=64k count=4 conv=fsync 2>/dev/null) &
+sleep 1"""
 # Too large for the part that lies on the disk.
 OVER_THE_END = File("/circle/new", 40 * MIB)
 
@@ -109,6 +120,27 @@ ROWS = [
     Row("swap of every kind, in use", SWAPS, before=(TO_ZRAM, NODES_GONE, FULL), files=DIRTY),
 ]
 
+HUNG = [
+    Row(
+        "a circle that waits for itself",
+        HANGING,
+        f"{DIRECT} --budget=40 --timeout=1s",
+        before=(HANG,),
+        files=(*DIRTY, File("/circle/new", 200_000)),
+        deadline=50,
+        hangs=True,
+        expected=Expected(
+            unclean=("ext4:/circle",),
+            lost=("/circle/new",),
+            says=(
+                "breaks the circle ext4 /circle",
+                "cannot write it out, the circle of ext4 /circle",
+                "wiped the key of crypt cround",
+            ),
+        ),
+    ),
+]
+
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.slug)
 def test_closes_swap_and_loops(happen: Happen, row: Row) -> None:
@@ -121,3 +153,8 @@ def test_closes_swap_and_loops(happen: Happen, row: Row) -> None:
     for disk in row.stack.hardware.disks:
         assert outcome.flushes[disk.name], f"disk {disk.name} was not asked to write out its cache"
     assert "remaining 0" in outcome.console
+
+
+@pytest.mark.parametrize("row", HUNG, ids=lambda row: row.slug)
+def test_what_hangs_costs_little_time_and_no_key_stays(happen: Happen, row: Row) -> None:
+    assert not happen(row).problems, f"see {row.folder}"
