@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 PATIENCE = 3.0
 """Seconds after which a call hangs."""
 
-REST = 0.2
+SAID = "/run/said"
+REST = 0.3
 """Seconds for what goes by itself."""
 
 
@@ -162,15 +163,19 @@ CALLS: dict[str, Callable[..., object]] = {
     "umount": lambda actor, target, *how: actor.kernel.umount(
         target, "detach" in how, "force" in how
     ),
+    "wait": lambda actor: actor.kernel.sleep(REST),
     "write": write,
 }
 
 
 def shell(text: str) -> None:
-    """Run shell text. RuntimeError if it fails."""
-    pid = os.posix_spawn("/bin/sh", ("sh", "-c", text), dict(os.environ))
+    """Run shell text. RuntimeError, with what it has said, if it fails."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    to_file = [(os.POSIX_SPAWN_OPEN, 1, SAID, flags, 0o600), (os.POSIX_SPAWN_DUP2, 1, 2)]
+    pid = os.posix_spawn("/bin/sh", ("sh", "-c", text), dict(os.environ), file_actions=to_file)
     if os.waitpid(pid, 0)[1]:
-        raise RuntimeError(f"this failed: {text}")
+        with open(SAID) as said:
+            raise RuntimeError(f"{said.read()}\nthis failed: {text}")
 
 
 def tell(kind: str, stack: Stack) -> None:

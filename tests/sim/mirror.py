@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from finalstage.stack import Layer, Stack
+from tests.sim.kinds.btrfs import Btrfs
 from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.dm import Dm
 from tests.sim.kinds.loop import Loop
 from tests.sim.kinds.md import Md
 from tests.sim.kinds.mount import Mount
+from tests.sim.kinds.overlay import Clone, Overlay
 from tests.sim.kinds.partition import Partition
 from tests.sim.kinds.swap import Swap
+from tests.sim.kinds.zram import Zram
 from tests.sim.machine import Device, Machine, Thing
 
 
@@ -23,6 +26,9 @@ def machine_like(stack: Stack) -> Machine:
     machine = Machine()
     for layer in stack.layers:
         MIRRORS[layer.kind](machine, layer)
+    for mount in machine.mounts:
+        if isinstance(mount, Btrfs):
+            mount.node = f"/dev/{machine.devices[mount.on[0]].name}"
     return machine
 
 
@@ -38,17 +44,30 @@ def _put(machine: Machine, device: Device) -> None:
 
 def _mount(machine: Machine, layer: Any) -> None:
     parent = next((lower for lower in layer.below if lower.startswith("mount:")), "mount:0")
-    machine.mounts.append(
-        Mount(
-            id=int(layer.id.removeprefix("mount:")),
-            parent=int(parent.removeprefix("mount:")),
-            target=layer.target,
-            device=layer.device,
-            fstype=layer.type,
-            readonly=not layer.writable,
-            dirty=False,
-        )
+    mount = FILE_SYSTEMS.get(layer.type, Mount)(
+        id=int(layer.id.removeprefix("mount:")),
+        parent=int(parent.removeprefix("mount:")),
+        target=layer.target,
+        device=layer.device,
+        fstype=layer.type,
+        readonly=not layer.writable,
+        dirty=False,
     )
+    machine.mounts.append(mount)
+    if isinstance(mount, Btrfs):
+        mount.on = _devices(layer)
+    if isinstance(mount, Overlay):
+        mount.options = layer.super_options
+        below = [other for other in machine.mounts if other.key in layer.below]
+        mount.upper = tuple(below[-1].rests_on(machine)) if below else ()
+        for device, other in {
+            other.device: other for other in below if other.id != mount.parent
+        }.items():
+            on = tuple(other.rests_on(machine))
+            machine.others.append(Clone(device, False, overlay=mount.id, on=on))
+
+
+FILE_SYSTEMS: dict[str, type[Mount]] = {"btrfs": Btrfs, "overlay": Overlay}
 
 
 def _swap(machine: Machine, layer: Any) -> None:
@@ -85,6 +104,7 @@ MIRRORS: dict[str, Callable[[Machine, Layer], None]] = {
         machine, Partition(layer.name, layer.device, _devices(layer))
     ),
     "swap": _swap,
+    "zram": lambda machine, layer: _put(machine, Zram(layer.name, layer.device, _devices(layer))),
 }
 
 

@@ -241,6 +241,7 @@ SCENARIOS = (
         defer x10                   ok
         dm_remove x10               EBUSY
         umount /m10                 ok
+        wait                        ok
         dm_status x10               ENXIO
         dm_remove x10               ENXIO
         """,
@@ -401,6 +402,54 @@ SCENARIOS = (
         flush vdc                  ok
         dm_remove x22               ok
         stop_array vdc             ENOTTY
+        """,
+    ),
+    Scenario(
+        "zram",
+        "echo 8M >/sys/block/zram0/disksize; mkswap /dev/zram0 >/dev/null; swapon /dev/zram0",
+        """
+        write /sys/dev/block/@zram0/reset 1     EBUSY
+        swapoff /dev/zram0          ok
+        open d zram0                ok
+        write /sys/dev/block/@zram0/reset 1     EBUSY
+        close d                     ok
+        write /sys/dev/block/@zram0/reset 1     ok
+        read /sys/dev/block/@zram0/size         ok 0
+        """,
+    ),
+    Scenario(
+        "an overlay, whose file systems it keeps alive",
+        "linear x24 /dev/vdc; ext4 /dev/mapper/x24 /m24; linear y24 /dev/vdd;"
+        "ext4 /dev/mapper/y24 /m25; mkdir /m24/l /m25/u /m25/w /m26;"
+        "mount -t overlay -o lowerdir=/m24/l,upperdir=/m25/u,workdir=/m25/w overlay /m26",
+        """
+        umount /m24                 ok
+        dm_remove x24               EBUSY
+        open f /m26/file write      ok
+        umount /m26                 EBUSY
+        umount /m25                 ok
+        dm_remove y24               EBUSY
+        close f                     ok
+        umount /m26                 ok
+        dm_remove x24               ok
+        dm_remove y24               ok
+        """,
+    ),
+    Scenario(
+        "btrfs on two devices",
+        "linear x27 /dev/vdf; linear y27 /dev/vdg; mkdir /m27 /m28;"
+        "mkfs.btrfs -q -f -d single -m raid1 /dev/mapper/x27 /dev/mapper/y27;"
+        "mount -t btrfs -o device=/dev/mapper/x27,device=/dev/mapper/y27 /dev/mapper/x27 /m27;"
+        "mount -o bind /m27 /m28",
+        """
+        dm_remove x27               EBUSY
+        dm_remove y27               EBUSY
+        umount /m27                 ok
+        dm_remove x27               EBUSY
+        dm_remove y27               EBUSY
+        umount /m28                 ok
+        dm_remove y27               ok
+        dm_remove x27               ok
         """,
     ),
 )

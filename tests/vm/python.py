@@ -54,7 +54,8 @@ def command(place: str, module: str, *arguments: str) -> str:
     """Shell text that runs the function `main` of `module`, whose folder lies at `place`."""
     libraries = f"{place}/{_LIBRARIES}"
     loader = f"{libraries}/ld-linux-x86-64.so.2 --library-path {libraries}"
-    program = f"from {module} import main; main()"
+    # Not the usual way out: the stage's threads, which never end, would each need libgcc to do so.
+    program = f"import os, sys; from {module} import main; main(); sys.stdout.flush(); os._exit(0)"
     words = f"{loader} {place}/{_INTERPRETER} -S -B -X utf8 -c '{program}' {' '.join(arguments)}"
     return f"PYTHONHOME={place} {words}"
 

@@ -7,7 +7,7 @@ import asyncio
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from finalstage import kernel, layers
 from finalstage.scan import scan
@@ -26,11 +26,19 @@ from tests.vm.states import INITRAMFS
 from tests.vm.turns import Turn
 
 PROGRAM = "tests.inside.act"
+
+
+class Tools(Modules):
+    """Modules, and the programs that go with them."""
+
+    programs: ClassVar[tuple[str, ...]] = ("sbin/mkfs.btrfs",)
+
+
 # The programs that build things are on the initramfs, so that stays the root.
 BENCH = stacks.Stack(
     "bench",
-    Hardware((Disk("a", 64), Disk("b", 16), Disk("c", 16), Disk("d", 16))),
-    (Ext4("disk/a", "/"), Modules(("loop",))),
+    Hardware((Disk("a", 64), *(Disk(name, 16) for name in "bcd"), Disk("e", 128), Disk("f", 128))),
+    (Ext4("disk/a", "/"), Tools(("loop", "zram", "overlay", "btrfs"))),
     root=INITRAMFS,
     files=(),
 )
@@ -97,12 +105,14 @@ def differences(scenario: Scenario, real: Played) -> list[str]:
     return where one of them is not as the scenario says, or they end in different ways."""
     sim = SimKernel(machine_like(Stack(tuple(real.start))))
     actor = Actor(sim, SimHolder(sim.machine))
-    lines = zip(scenario.lines, real.outcomes, strict=True)
-    found = [
-        f"{call}: {outcome} it says, {truth} on the real kernel, {simulated} on the simulated one"
-        for (call, outcome), (_, truth) in lines
-        if not outcome == truth == (simulated := actor.act(call))
-    ]
+    found = []
+    for (call, outcome), (_, truth) in zip(scenario.lines, real.outcomes, strict=True):
+        answer = actor.act(call)
+        if not outcome == truth == answer:
+            found.append(
+                f"{call}: {outcome} it says,"
+                f" {truth} on the real kernel, {answer} on the simulated one"
+            )
     ends = {"real": Stack(tuple(real.end)), "simulated": scan(sim)}
     for here, there in (("real", "simulated"), ("simulated", "real")):
         more = set(seen(ends[here])) - set(seen(ends[there]))
