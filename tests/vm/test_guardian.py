@@ -21,11 +21,11 @@ from tests.vm.layers import NONE, Common, Ext4, Linear, Luks, Raid
 from tests.vm.rows import DIRECT, DIRTY, RETURN, STUBBORN, Row, leave
 from tests.vm.stacks import MAIN, ONE, TWO, Stack
 
-POINTS = range(1, 22)
+POINTS = range(1, 23)
 """At least as many as the stage needs calls for the main stack on the direct path."""
 
-EARLY = ("prepare", "defuse", "kill", "files", "close", "lock", "settle")
-PHASES = (*EARLY, "free", "seal", "keys", "scrub", "report", "down")
+EARLY = ("prepare", "defuse", "kill", "files", "unblock", "close", "lock", "settle")
+PHASES = (*EARLY, "free", "seal", "flush", "keys", "scrub", "report", "down")
 NOT_EXECUTABLE = "chmod 644 /run/initramfs/usr/lib/finalstage/stage"
 DAMAGED = "dd if=/dev/zero of=/run/initramfs/usr/lib/finalstage/stage bs=4k count=1 conv=notrunc"
 AS_CHILD = "({path} &); exec sleep 999"
