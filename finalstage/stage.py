@@ -264,14 +264,14 @@ class Stage:
         that is the root has below it the mounts that it was made of.
         """
         until = min(until, self.kernel.now() + ASIDE_SECONDS)
-        moved = False
-        for layer, parent in mount.in_the_way(self.stack):
+        in_the_way = mount.in_the_way(self.stack)
+        if not in_the_way:
+            return False
+        for layer, parent in in_the_way:
             move = bind(mount.move_aside, self.kernel, layer, parent)
-            failed = bounded(self.kernel, "move", move, MOVE_SECONDS, until)
-            moved = moved or not failed
-        if moved:
-            self.stack = self.look()
-        return moved
+            bounded(self.kernel, "move", move, MOVE_SECONDS, until)
+        self.stack = self.look()  # also what took longer may have been moved
+        return len(mount.in_the_way(self.stack)) < len(in_the_way)
 
     def look(self) -> Stack:
         """Scan, in bounded time; if that does not come back, the last stack must do."""

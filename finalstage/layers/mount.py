@@ -145,7 +145,10 @@ def release(kernel: Kernel, layer: Layer) -> str:
 def _leave(kernel: Kernel, layer: Mount, detach: bool) -> bool:
     """Return whether a mount could be taken from its place by force. Who does that may have to
     wait for the server for minutes afterwards, which is nothing to wait for."""
-    call = kernel.start("give up", bind(kernel.umount, layer.target, detach, True))
+    target = _target(kernel, layer)  # it may just have been moved aside
+    if not target:
+        return True
+    call = kernel.start("give up", bind(kernel.umount, target, detach, True))
     while not kernel.wait((call,), FORCED_SECONDS) and _is_there(kernel, layer):
         pass
     if isinstance(call.error, OSError) and call.error.errno == EBUSY:
@@ -213,8 +216,13 @@ def move_aside(kernel: Kernel, layer: Mount, parent: Mount) -> None:
 
 
 def _is_there(kernel: Kernel, layer: Mount) -> bool:
+    return bool(_target(kernel, layer))
+
+
+def _target(kernel: Kernel, layer: Mount) -> str:
+    """Return where a mount is now, or "" if it is nowhere any more."""
     mounts = mountinfo.parse(kernel.read("/proc/self/mountinfo"))
-    return any(mount_id(entry.id) == layer.id for entry in mounts)
+    return next((entry.target for entry in mounts if mount_id(entry.id) == layer.id), "")
 
 
 def _write_to_server(kernel: Kernel, layer: Mount) -> None:
