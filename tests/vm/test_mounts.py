@@ -146,7 +146,7 @@ SERVERS = Row(
     tools=("mounts",),
 )
 GONE = "echo 0 >/proc/fs/nfsd/threads"
-BUDGET = 26
+BUDGET = 40
 SERVER_GONE = replace(
     SERVERS,
     name="an NFS server has gone",
