@@ -178,19 +178,21 @@ def test_a_device_that_cannot_be_read_costs_only_itself(data: st.DataObject) -> 
     """It keeps its place, whatever its files and its table say, and all others are as before."""
     _, recording, look = data.draw(st.sampled_from(machines()))
     whole = look(recording)
-    name = data.draw(st.sampled_from(sorted(RecordedKernel(recording).listdir(BLOCKS))))
-    folder = RecordedKernel(recording).own_path(f"{BLOCKS}/{name}")
+    kernel = RecordedKernel(recording)
+    folders = {name: kernel.own_path(f"{BLOCKS}/{name}") for name in kernel.listdir(BLOCKS)}
+    name = data.draw(st.sampled_from(sorted(folders)))
+    inner = tuple(f"{each}/" for each in folders.values() if each.startswith(f"{folders[name]}/"))
     files = [
         path
         for path, entry in sorted(recording.entries.items())
-        if path.startswith(f"{folder}/") and isinstance(entry, bytes) and path != f"{folder}/dev"
+        if path.startswith(f"{folders[name]}/") and not path.startswith(inner)
+        if isinstance(entry, bytes) and path != f"{folders[name]}/dev"
     ]
-    bad: dict[str, Entry] = {}
-    for path in data.draw(st.lists(st.sampled_from(files), min_size=1, max_size=4)):
-        bad[path] = data.draw(
-            st.one_of(junk.filter(lambda text: text.strip() != b"0"), st.sampled_from(ERRORS))
-        )
-    device = RecordedKernel(recording).read(f"{BLOCKS}/{name}/dev").decode().strip()
+    # A size of 0 says that nothing is there.
+    content = st.one_of(junk.filter(lambda text: text.strip() != b"0"), st.sampled_from(ERRORS))
+    some = st.lists(st.sampled_from(files), min_size=1, max_size=4)
+    bad: dict[str, Entry] = {path: data.draw(content) for path in data.draw(some)}
+    device = kernel.read(f"{BLOCKS}/{name}/dev").decode().strip()
     answers = dict(recording.answers)
     for question in (("dm_status", device), ("dm_info", device)):
         if question in answers and data.draw(st.booleans()):

@@ -18,7 +18,16 @@ from pathlib import Path
 from finalstage.stack import Stack as Scanned
 from tests.unit import recorded
 from tests.unit.recorded import Recording
-from tests.vm import python, stacks, test_bcache, test_faults, test_mixtures, test_mounts
+from tests.vm import (
+    python,
+    stacks,
+    test_bcache,
+    test_dm,
+    test_faults,
+    test_mixtures,
+    test_mounts,
+    test_swap_and_loop,
+)
 from tests.vm.cache import BUILD, PROJECT
 from tests.vm.guest import guest
 from tests.vm.hardware import Disk, Hardware
@@ -35,6 +44,7 @@ SYSTEMS: dict[str, Stack] = {
     "file-systems": test_mounts.FILE_SYSTEMS,
     "initramfs": rooted(stacks.MAIN, INITRAMFS),
     "inactive-table": test_faults.INACTIVE,
+    "live": test_mixtures.LIVE,
     "mirror-of-volumes": test_faults.MIRROR_OF_VOLUMES,
     "mounts": test_mounts.MOUNTS,
     "multipath": test_faults.MULTIPATH,
@@ -43,9 +53,14 @@ SYSTEMS: dict[str, Stack] = {
         hardware=Hardware((Disk("a"), Disk("b", test_faults.SMALL, "nbd"))),
     ),
     "nvme-and-scsi": stacks.BUSES,
+    "odd-devices": test_dm.ODD,
     "on-bcache": test_mixtures.ON_BCACHE,
+    "on-thin": test_mixtures.ON_THIN,
+    "partitions": test_swap_and_loop.PARTED,
     "striped": stacks.STRIPED,
     "sums": stacks.SUMS,
+    "swaps": test_swap_and_loop.SWAPS,
+    "targets": test_dm.TARGETS,
 }
 PROGRAM = "tests.inside.record"
 PLACE = "/python"
