@@ -10,7 +10,7 @@ from finalstage.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Container, Iterable
 
 
 class Layer(Value):
@@ -134,20 +134,6 @@ def lean(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     return tuple(found.values())
 
 
-def _reaches(layers: dict[str, Layer], upper: str, lower: str) -> bool:
-    """Whether `upper` stands on `lower`, or is it."""
-    seen: set[str] = set()
-    todo = [upper]
-    while todo:
-        id = todo.pop()
-        if id == lower:
-            return True
-        if id in layers and id not in seen:
-            seen.add(id)
-            todo.extend(layers[id].below)
-    return False
-
-
 def without_circles(stack: Stack) -> Stack:
     """Return the stack without the edges between layers that stand on one another in a circle."""
     depth = depths(stack)
@@ -160,6 +146,11 @@ def without_circles(stack: Stack) -> Stack:
             for layer in stack.layers
         )
     )
+
+
+def _reaches(layers: dict[str, Layer], upper: str, lower: str) -> bool:
+    """Whether `upper` stands on `lower`, or is it."""
+    return lower in _reached((upper,), layers, lambda id: layers[id].below)
 
 
 def groups(stack: Stack) -> list[list[Layer]]:
@@ -175,37 +166,32 @@ def groups(stack: Stack) -> list[list[Layer]]:
 def covering(stack: Stack, ids: Iterable[str]) -> set[str]:
     """Return `ids` and everything that they stand on, down to the disks."""
     layers = stack.by_id()
-    found: set[str] = set()
-    todo = list(ids)
-    while todo:
-        id = todo.pop()
-        if id in layers and id not in found:
-            found.add(id)
-            todo.extend(layers[id].below)
-    return found
+    return _reached(ids, layers, lambda id: layers[id].below)
 
 
 def io_below(stack: Stack, ids: Iterable[str]) -> set[str]:
     """Return `ids` and everything that is written to when they are, down to the disks."""
     layers = stack.by_id()
-    found: set[str] = set()
-    todo = list(ids)
-    while todo:
-        id = todo.pop()
-        if id in layers and id not in found:
-            found.add(id)
-            todo.extend(lower for lower in layers[id].below if lower not in layers[id].places)
-    return found
+    return _reached(
+        ids, layers, lambda id: (x for x in layers[id].below if x not in layers[id].places)
+    )
 
 
 def resting(stack: Stack, ids: Iterable[str]) -> set[str]:
     """Return `ids` and everything that stands on them, up to the mounts."""
     above = stack.above()
+    return _reached(ids, above, above.__getitem__)
+
+
+def _reached(
+    ids: Iterable[str], known: Container[str], step: Callable[[str], Iterable[str]]
+) -> set[str]:
+    """Return all that is known among `ids`, and that can be reached from there in steps."""
     found: set[str] = set()
     todo = list(ids)
     while todo:
         id = todo.pop()
-        if id in above and id not in found:
+        if id in known and id not in found:
             found.add(id)
-            todo.extend(above[id])
+            todo.extend(step(id))
     return found

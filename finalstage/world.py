@@ -72,6 +72,15 @@ class World(Value):
             return path[len(self.old_root) :] or "/"
         return path
 
+    def numbered(self, prefix: str) -> list[Block]:
+        """Return the devices in use of a driver that names its own so, with a number behind."""
+        size = len(prefix)
+        return [
+            block
+            for block in self.blocks
+            if block.sectors and block.name[:size] == prefix and block.name[size:].isdigit()
+        ]
+
 
 def block_id(device: str) -> str:
     """Return the id of the layer that is the block device ``major:minor``."""

@@ -33,8 +33,7 @@ def scan(kernel: Kernel, world: World) -> list[Layer]:
             below=tuple(block_id(slave) for slave in block.slaves),
             device=block.device,
         )
-        for block in world.blocks
-        if block.sectors and block.name[:4] == "drbd" and block.name[4:].isdigit()
+        for block in world.numbered("drbd")
     ]
 
 

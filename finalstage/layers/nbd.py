@@ -30,8 +30,7 @@ def scan(kernel: Kernel, world: World) -> list[Layer]:
             device=block.device,
             is_disk=True,
         )
-        for block in world.blocks
-        if block.sectors and block.name[:3] == "nbd" and block.name[3:].isdigit()
+        for block in world.numbered("nbd")
     ]
 
 

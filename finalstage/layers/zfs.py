@@ -38,8 +38,7 @@ def scan(kernel: Kernel, world: World) -> list[Layer]:
             device=block.device,
             closes=False,
         )
-        for block in world.blocks
-        if block.sectors and block.name[:2] == "zd" and block.name[2:].isdigit()
+        for block in world.numbered("zd")
     ]
     return volumes + pools
 

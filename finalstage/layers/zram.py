@@ -32,8 +32,7 @@ def scan(kernel: Kernel, world: World) -> list[Layer]:
             below=standing_on(world, _backing(kernel, block.path)),
             device=block.device,
         )
-        for block in world.blocks
-        if block.sectors and block.name[:4] == "zram" and block.name[4:].isdigit()
+        for block in world.numbered("zram")
     ]
 
 
