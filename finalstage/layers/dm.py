@@ -226,8 +226,8 @@ def _has_no_path(target: Target) -> bool:
 def settle(kernel: Kernel, layer: Layer) -> None:
     """Write out its page cache, and the caches below.
 
-    fsync on a device that is suspended or has no table never returns, and there is nothing that
-    it could write.
+    fsync on a device that is suspended never returns, and on one without a table it fails: there is
+    nothing that it could write.
     """
     assert isinstance(layer, Dm)
     if layer.targets and not layer.suspended:
