@@ -76,7 +76,7 @@ KINDS: tuple[Kind, ...] = (
 )
 BY_NAME: dict[str, Kind] = {kind.KIND: kind for kind in KINDS}
 
-HURRIES = {nvme.KIND: nvme.hurry, scsi.KIND: scsi.hurry}
+HURRIES = {kind.KIND: kind.hurry for kind in KINDS if hasattr(kind, "hurry")}
 """How layers are told not to wait for a lost server for long, for the kinds that have a way."""
 
 
