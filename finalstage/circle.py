@@ -78,8 +78,13 @@ def _read_only(kernel: Kernel, mounts: list[Mount]) -> None:
     """
     kernel.write("/proc/sysrq-trigger", b"u")
     targets = {mount.target for mount in mounts}
-    while any(
-        entry.target in targets and "ro" not in entry.super_options.split(",")
-        for entry in look(kernel).mounts
-    ):
+    for _ in range(int(READONLY_SECONDS / LOOK_SECONDS)):
+        still = {
+            entry.target
+            for entry in look(kernel).mounts
+            if "ro" not in entry.super_options.split(",")
+        }
+        if targets.isdisjoint(still):
+            return
         kernel.sleep(LOOK_SECONDS)
+    raise TimeoutError("it can still be written to")

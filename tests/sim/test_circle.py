@@ -83,3 +83,13 @@ def test_one_without_a_device_mapper_stays_and_is_named() -> None:
     said = "".join(shut_down(machine).said)
     assert "cannot break the circle ext4 /round on loop loop0 on ext4 /round: " in said
     assert "remains ext4 /round" in said
+
+
+def test_one_that_does_not_turn_read_only_costs_little_time_and_is_named() -> None:
+    machine = circle()
+    machine.settings["/proc/sysrq-trigger"] = ""  # takes orders, and does nothing
+    kernel = shut_down(machine)
+    said = "".join(kernel.said)
+    assert "cannot make it read-only, the circle of ext4 /round: " in said
+    assert kernel.down == "poweroff"
+    assert kernel.down_at <= 20
