@@ -13,7 +13,7 @@ from typing import Any
 from finalstage import stage
 from finalstage.plan import plan
 from finalstage.scan import scan
-from finalstage.stack import Layer, Stack, covering, depths
+from finalstage.stack import Layer, Stack, circles, covering, depths
 from finalstage.stage import KEY_LEFT, OLD_ROOT, run
 from tests.sim.builder import OWN_MOUNTS
 from tests.sim.draw import ON_MOUNTS
@@ -51,7 +51,11 @@ def stack_of(machine: Machine) -> Stack:
 
 
 def complaints(machine: Machine, faults: Mapping[Any, object]) -> list[str]:
-    """Take a machine down, twice, and return what was not as it must be."""
+    """Take a machine down, twice, and return what was not as it must be.
+
+    Where layers stand on one another in a circle no order is right; what that costs is tested in
+    test_circle.
+    """
     before = stack_of(machine)
     found = wrong_rounds(before)
     saved = pickle.dumps(machine)
@@ -62,7 +66,8 @@ def complaints(machine: Machine, faults: Mapping[Any, object]) -> list[str]:
     found += wrong_order(kernel, excuses, before)
     found += wrong_words(kernel, excuses, before)
     found += keys_left(kernel, excuses)
-    found += data_lost(kernel, excuses)
+    if not circles(before):
+        found += data_lost(kernel, excuses)
     found += not_down(kernel)
     if whole:
         found += not_whole(kernel)
