@@ -83,6 +83,7 @@ def scan(kernel: Kernel, world: World) -> list[Md]:
                 name=block.name,
                 below=(*below, *_bitmap_mount(kernel, world, block)),
                 leans_on=leans_on,
+                places=leans_on,  # nothing is written to a monitor
                 device=block.device,
                 container=container,
                 state=state,
