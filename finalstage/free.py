@@ -12,7 +12,7 @@ from finalstage.bounded import bind, together
 from finalstage.layers.dm import Dm, may_wait
 from finalstage.layers.md import Md
 from finalstage.layers.mount import Mount
-from finalstage.stack import depths, io_below
+from finalstage.stack import io_below, rounds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ RELEASE_SECONDS = 8.0
 
 
 def suspects(stack: Stack, hung: set[str]) -> list[Layer]:
-    """Return the layers whose silence matters, the lowest first.
+    """Return the layers whose silence matters.
 
     These are the ones that hold a key, those that hang where an array is among what they stand on
     (reboot(2) writes its superblocks, and would hang too), arrays that wait for their monitor, and
@@ -42,10 +42,8 @@ def suspects(stack: Stack, hung: set[str]) -> list[Layer]:
     roots |= {id for id in hung if id in by_id and by_id[id].kind == "mount"}
     roots |= {layer.id for layer in stack.layers if isinstance(layer, Mount) and layer.has_server}
     roots |= {layer.id for layer in stack.layers if isinstance(layer, Md) and layer.waits}
-    depth = depths(stack)
     found = io_below(stack, roots)
-    layers = (layer for layer in stack.layers if layer.id in found)
-    return sorted(layers, key=lambda layer: -depth.get(layer.id, 0))
+    return [layer for layer in stack.layers if layer.id in found]
 
 
 def free(
@@ -57,14 +55,15 @@ def free(
     candidates = suspects(stack, hung)
     waited_for = io_below(stack, hung)
     dead = dead_disks(kernel, candidates, waited_for, until)
-    depth = depths(stack)
-    groups: dict[int, list[Layer]] = {}
-    for layer in candidates:
-        array_on_dead = layer.kind == "md" and io_below(stack, (layer.id,)) & dead
-        if layer.id in dead or array_on_dead or waits(layer, waited_for):
-            groups.setdefault(depth.get(layer.id, 0), []).append(layer)
+    silent = [
+        layer
+        for layer in candidates
+        if layer.id in dead
+        or (layer.kind == "md" and io_below(stack, (layer.id,)) & dead)
+        or waits(layer, waited_for)
+    ]
     done = False
-    for group in groups.values():  # the lowest first
+    for group in reversed(rounds(stack, silent)):
         words: dict[str, str] = {}
         calls = {layer.id: bind(release, kernel, layer, words) for layer in group}
         errors = together(kernel, calls, RELEASE_SECONDS, until)

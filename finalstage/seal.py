@@ -12,7 +12,7 @@ from errno import ENXIO
 from finalstage.bounded import bind, together
 from finalstage.free import free
 from finalstage.layers import dm
-from finalstage.stack import depths, io_below
+from finalstage.stack import io_below, rounds
 from finalstage.value import Value
 
 TYPE_CHECKING = False
@@ -79,7 +79,6 @@ class Sealing:
         self.stack = stack
         self.until = until
         self.let_errors_flow = let_errors_flow
-        self.depth = depths(stack)
         devices = [layer for layer in stack.layers if isinstance(layer, dm.Dm)]
         self.layers = [layer for layer in devices if layer.has_key]
         keyed = {layer.id for layer in self.layers}
@@ -109,7 +108,8 @@ class Sealing:
         would not either, round by round: the time is better spent on freeing what they wait for.
         """
         tried: set[str] = set()
-        for group in self.by_depth([x for x in self.layers + self.above if not x.suspended]):
+        active = [layer for layer in self.layers + self.above if not layer.suspended]
+        for group in rounds(self.stack, active):
             stuck = {layer.id for layer in self.active() if layer.id in tried}
             below = io_below(self.stack, stuck)
             hopeful = [layer for layer in group if layer.id not in below]
@@ -126,7 +126,7 @@ class Sealing:
         """Suspend without flushing or freezing anything. It still waits for I/O in flight, so the
         topmost comes first: what is suspended below it would hold its I/O."""
         self.each(
-            sorted(layers, key=lambda layer: self.depth.get(layer.id, 0)),
+            [layer for group in rounds(self.stack, layers) for layer in group],
             lambda layer: self.kernel.dm_suspend(layer.device, lockfs=False, flush=False),
             SUSPEND_SECONDS,
         )
@@ -200,13 +200,6 @@ class Sealing:
         self.each(pools, lambda layer: self.kernel.dm_resume(layer.device), ANSWER_SECONDS)
         for group in (others, pools):
             self.each(group, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS)
-
-    def by_depth(self, layers: list[dm.Dm]) -> list[list[dm.Dm]]:
-        """Return devices in rounds, the topmost first."""
-        rounds: dict[int, list[dm.Dm]] = {}
-        for layer in layers:
-            rounds.setdefault(self.depth.get(layer.id, 0), []).append(layer)
-        return [rounds[depth] for depth in sorted(rounds)]
 
     def wait_for_the_rest(self) -> None:
         """Wait for suspends that still hang: a disk may come back, or run out of time."""

@@ -11,6 +11,9 @@ from finalstage.value import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
+    from typing import TypeVar
+
+    L = TypeVar("L", bound="Layer")
 
 
 class Layer(Value):
@@ -153,13 +156,13 @@ def _reaches(layers: dict[str, Layer], upper: str, lower: str) -> bool:
     return lower in _reached((upper,), layers, lambda id: layers[id].below)
 
 
-def groups(stack: Stack) -> list[list[Layer]]:
-    """Return the layers by rounds, those that nobody holds first, without circles."""
-    found: dict[int, list[Layer]] = {}
+def rounds(stack: Stack, layers: Iterable[L]) -> list[list[L]]:
+    """Return some layers of a stack in rounds, those that nobody holds first; among them is what
+    stands in a circle, or below one."""
+    found: dict[int, list[L]] = {}
     depth = depths(stack)
-    for layer in stack.layers:
-        if layer.id in depth:
-            found.setdefault(depth[layer.id], []).append(layer)
+    for layer in layers:
+        found.setdefault(depth.get(layer.id, 0), []).append(layer)
     return [found[number] for number in sorted(found)]
 
 

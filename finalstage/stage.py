@@ -31,7 +31,7 @@ from finalstage.layers.mount import Mount
 from finalstage.plan import plan
 from finalstage.scan import scan
 from finalstage.seal import Sealed, seal
-from finalstage.stack import Stack, circles, covering, groups, io_below
+from finalstage.stack import Stack, circles, covering, io_below, rounds
 from finalstage.unblock import unblock
 from finalstage.world import describe
 
@@ -410,7 +410,7 @@ class Stage:
                 if not layer.closes and layer.id in self.used and layer.id not in hung
             )
         )
-        for group in groups(disks):  # partitions first
+        for group in rounds(disks, disks.layers):  # partitions first
             calls = {layer.title: bind(layers.settle, self.kernel, layer) for layer in group}
             together(self.kernel, calls, FLUSH_SECONDS, self.leaving(LAST_CLOSE_LEAVES / 2))
 

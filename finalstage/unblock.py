@@ -10,7 +10,7 @@ from __future__ import annotations
 from finalstage import progress
 from finalstage.bounded import bind, bounded, together
 from finalstage.layers import dm
-from finalstage.stack import depths, io_below
+from finalstage.stack import io_below, rounds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,12 +34,8 @@ def unblock(kernel: Kernel, stack: Stack, until: float, say: Callable[[str], Non
         if error := bounded(kernel, "no space", act, ANSWER_SECONDS, until):
             say(f"a thin pool that is full may wait for more space: {error}")
     waiting = [layer for layer in devices if layer.waits_in_vain]
-    depth = depths(stack)
     stuck = _silent(kernel, stack, waiting)
-    groups: dict[int, list[dm.Dm]] = {}
-    for layer in sorted(waiting, key=lambda layer: -depth.get(layer.id, 0)):
-        groups.setdefault(depth.get(layer.id, 0), []).append(layer)
-    for group in groups.values():
+    for group in reversed(rounds(stack, waiting)):
         words: dict[str, str] = {}
         free = [x for x in group if not (x.has_key and io_below(stack, (x.id,)) & stuck)]
         calls = {layer.id: bind(_unblock, kernel, layer, words) for layer in free}
