@@ -97,6 +97,24 @@ def swap_id(path: str) -> str:
     return f"swap:{path}"
 
 
+def holding_mount(world: World, path: str) -> str:
+    """Return the id of the mount that a path lies on: the last of those that reach deepest."""
+    return (holding_mounts(world, path) or [""])[-1]
+
+
+def holding_mounts(world: World, path: str) -> list[str]:
+    """Return the ids of the mounts that a path may lie on, the uppermost last: those that reach
+    deepest. There are several where one hides the others."""
+    found: list[str] = []
+    deepest = -1
+    for mount in world.mounts:
+        target = mount.target.rstrip("/")
+        if (path == target or path.startswith(f"{target}/")) and len(target) >= deepest:
+            found = [*(found if len(target) == deepest else ()), mount_id(mount.id)]
+            deepest = len(target)
+    return found
+
+
 def look(kernel: Kernel) -> World:
     """Read it. Never raises: what cannot be read is missing, and named in `problems`."""
     problems: list[str] = []

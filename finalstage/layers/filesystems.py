@@ -70,30 +70,6 @@ class Survey:
         except OSError:
             return Ground()
 
-    def device_of(self, path: str) -> str:
-        """Return the block device whose node a path was when a file system was mounted, or "".
-
-        Where there is no such node any more, its name is looked for among those of the devices.
-        """
-        for place in (path, self.world.old_root + path):
-            try:
-                special = self.kernel.stat(place).special
-            except OSError:
-                continue
-            if special != NO_DEVICE:
-                return special
-        name = path.rpartition("/")[2]
-        for block in self.world.blocks:
-            if name == block.name or ("dm" in block.entries and name == self._dm_name(block)):
-                return block.device
-        return ""
-
-    def _dm_name(self, block: Block) -> str:
-        try:
-            return text(self.kernel, f"{block.path}/dm/name")
-        except OSError:
-            return ""  # it has just been removed
-
     def holders(self, path: str, but: Entry) -> list[Entry]:
         """Return the mount, other than `but`, that a path lay on when it was given to the kernel.
 
@@ -144,6 +120,32 @@ class Survey:
         return self._pools
 
 
+def device_of(kernel: Kernel, world: World, path: str) -> str:
+    """Return the block device whose node a path was when it was given to the kernel, or "".
+
+    Where there is no such node any more, its name is looked for among those of the devices.
+    """
+    for place in (path, world.old_root + path):
+        try:
+            special = kernel.stat(place).special
+        except OSError:
+            continue
+        if special != NO_DEVICE:
+            return special
+    name = path.rpartition("/")[2]
+    for block in world.blocks:
+        if name == block.name or ("dm" in block.entries and name == _dm_name(kernel, block)):
+            return block.device
+    return ""
+
+
+def _dm_name(kernel: Kernel, block: Block) -> str:
+    try:
+        return text(kernel, f"{block.path}/dm/name")
+    except OSError:
+        return ""  # it has just been removed
+
+
 def options(text: str) -> list[tuple[str, str]]:
     """Return the super options of a line of mountinfo, names and values, as they stand there.
 
@@ -175,7 +177,7 @@ def _with_other_devices(survey: Survey, entry: Entry) -> Ground:
     Sources: xfs_fs_show_options() in fs/xfs/xfs_super.c, show_options() in fs/reiserfs/super.c.
     """
     paths = [value for name, value in options(entry.super_options) if name in DEVICE_OPTIONS]
-    devices = [survey.device_of(unescape(path)) for path in paths]
+    devices = [device_of(survey.kernel, survey.world, unescape(path)) for path in paths]
     return Ground(below=tuple(block_id(device) for device in devices if device))
 
 
@@ -200,7 +202,7 @@ def _btrfs(survey: Survey, entry: Entry) -> Ground:
 
     Source: btrfs_show_devname() in fs/btrfs/super.c.
     """
-    named = survey.device_of(entry.source)
+    named = device_of(survey.kernel, survey.world, entry.source)
     for devices in survey.pools():
         if named in devices:
             return Ground(below=tuple(block_id(device) for device in devices))

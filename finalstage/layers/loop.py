@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from errno import EBUSY, ENXIO
 
-from finalstage.layers.swap import holding_mount, holding_mounts
 from finalstage.stack import Layer
-from finalstage.world import block_id, text
+from finalstage.world import block_id, holding_mount, holding_mounts, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

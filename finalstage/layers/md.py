@@ -9,7 +9,6 @@ from errno import EBUSY, EIO, ENOENT
 
 from finalstage.bounded import bind
 from finalstage.layers.monitor import monitor_id
-from finalstage.layers.swap import holding_mount
 from finalstage.monitors import (
     DIRTY,
     EXTERNAL,
@@ -24,7 +23,7 @@ from finalstage.monitors import (
 from finalstage.mountinfo import unescape
 from finalstage.progress import STILL_SECONDS, silent, transferred
 from finalstage.stack import Layer
-from finalstage.world import block_id, text
+from finalstage.world import block_id, holding_mount, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

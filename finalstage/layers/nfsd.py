@@ -6,10 +6,9 @@ Sources: write_threads() in fs/nfsd/nfsctl.c, nfsd_show() in stats.c.
 from __future__ import annotations
 
 from finalstage.layers.filesystems import SERVER_ID
-from finalstage.layers.swap import holding_mount
 from finalstage.mountinfo import unescape
 from finalstage.stack import Layer
-from finalstage.world import mount_id, text
+from finalstage.world import holding_mount, mount_id, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from errno import ENOMEM
 
-from finalstage.layers.filesystems import Survey
+from finalstage.layers.filesystems import device_of
 from finalstage.stack import Layer
-from finalstage.world import World, block_id, mount_id, swap_id, swaps, text
+from finalstage.world import World, block_id, holding_mount, swap_id, swaps, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,11 +36,10 @@ def scan(kernel: Kernel, world: World) -> list[Swap]:
     """Every line of /proc/swaps. A file in use cannot be deleted, may_delete() in fs/namei.c, but
     the node of a device can."""
     found = []
-    survey = Survey(kernel, world)
     for area in world.swaps:
         device = ""
         if area.type == "partition":
-            device = survey.device_of(area.path.removesuffix(DELETED))
+            device = device_of(kernel, world, area.path.removesuffix(DELETED))
         mount = holding_mount(world, area.path)
         below = (block_id(device),) if device else ()
         found.append(
@@ -96,21 +95,3 @@ def _fits(kernel: Kernel, kib: int) -> bool:
         if name == "MemAvailable":
             return kib <= int(value.split()[0])
     return True
-
-
-def holding_mount(world: World, path: str) -> str:
-    """Return the id of the mount that a path lies on: the last of those that reach deepest."""
-    return (holding_mounts(world, path) or [""])[-1]
-
-
-def holding_mounts(world: World, path: str) -> list[str]:
-    """Return the ids of the mounts that a path may lie on, the uppermost last: those that reach
-    deepest. There are several where one hides the others."""
-    found: list[str] = []
-    deepest = -1
-    for mount in world.mounts:
-        target = mount.target.rstrip("/")
-        if (path == target or path.startswith(f"{target}/")) and len(target) >= deepest:
-            found = [*(found if len(target) == deepest else ()), mount_id(mount.id)]
-            deepest = len(target)
-    return found

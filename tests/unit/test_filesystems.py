@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from finalstage.kernel import Kernel, Stat
-from finalstage.layers.filesystems import Survey, options, overlay_directories
+from finalstage.layers.filesystems import Survey, device_of, options, overlay_directories
 from finalstage.mountinfo import Entry
 from finalstage.world import Block, SwapArea, World
 
@@ -150,7 +150,8 @@ def test_where_no_such_mount_is_seen_it_may_lie_on_any_device_that_nobody_holds(
 )
 def test_device_of(path: str, device: str) -> None:
     names = {"/sys/class/block/dm-0/dm/name": "odd name\n"}
-    assert survey(files=names).device_of(path) == device
+    seen = survey(files=names)
+    assert device_of(seen.kernel, seen.world, path) == device
 
 
 def below(entry: Entry, **known: object) -> tuple[str, ...]:
