@@ -48,12 +48,6 @@ if TYPE_CHECKING:
         def settle(self, kernel: Kernel, layer: Layer) -> None:
             """Make what is in it safe where it stays: write out, turn read-only. May raise."""
 
-        def release(self, kernel: Kernel, layer: Layer) -> str:
-            """Have what is in flight to it fail, since it will never be answered.
-
-            Return what was done, in words that follow its name, or "" where the kernel has no way.
-            """
-
 
 KINDS: tuple[Kind, ...] = (
     mount,
@@ -76,6 +70,11 @@ KINDS: tuple[Kind, ...] = (
 )
 BY_NAME: dict[str, Kind] = {kind.KIND: kind for kind in KINDS}
 
+RELEASES = {kind.KIND: kind.release for kind in KINDS if hasattr(kind, "release")}
+"""How to have what is in flight to a layer fail, since it will never be answered, for the kinds
+that have a way. Returned is what was done, in words that follow its name, or "" if nothing was.
+"""
+
 HURRIES = {kind.KIND: kind.hurry for kind in KINDS if hasattr(kind, "hurry")}
 """How layers are told not to wait for a lost server for long, for the kinds that have a way."""
 
@@ -86,8 +85,9 @@ def close(kernel: Kernel, layer: Layer) -> None:
 
 
 def release(kernel: Kernel, layer: Layer) -> str:
-    """Have what is in flight to a layer fail, in the way of its kind."""
-    return BY_NAME[layer.kind].release(kernel, layer)
+    """Have what is in flight to a layer fail, in the way of its kind; "" if that has none."""
+    way = RELEASES.get(layer.kind)
+    return way(kernel, layer) if way else ""
 
 
 def settle(kernel: Kernel, layer: Layer) -> None:

@@ -128,11 +128,6 @@ def settle(kernel: Kernel, layer: Layer) -> None:
             raise
 
 
-def release(kernel: Kernel, layer: Layer) -> str:
-    """It has no way of its own; what it lies on may have."""
-    return ""
-
-
 def close(kernel: Kernel, layer: Layer) -> None:
     """Flush it, then stop it; that also where flushing failed, which is raised afterwards.
 

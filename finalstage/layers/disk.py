@@ -1,4 +1,7 @@
-"""Disks, and every block device that no other kind claims: not closed, but flushed at the end."""
+"""Disks, and every block device that no other kind claims: not closed, but flushed at the end.
+
+virtio-blk has no way to be released: neither a time-out nor a reset that ends what it is to answer.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +40,6 @@ def settle(kernel: Kernel, layer: Layer) -> None:
 
 
 close = settle
-
-
-def release(kernel: Kernel, layer: Layer) -> str:
-    """virtio-blk has no way: neither a time-out nor a reset that ends what it is to answer."""
-    return ""
 
 
 def is_there(kernel: Kernel, layer: Layer) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from finalstage.world import World
 
 KIND = "drbd"
-__all__ = ["KIND", "close", "release", "scan", "settle"]
+__all__ = ["KIND", "close", "scan", "settle"]
 
 
 def scan(kernel: Kernel, world: World) -> list[Layer]:
@@ -40,8 +40,3 @@ def scan(kernel: Kernel, world: World) -> list[Layer]:
 def close(kernel: Kernel, layer: Layer) -> None:
     """Say that it stays; what stays is flushed."""
     raise OSError(EOPNOTSUPP, "only drbdsetup takes it down", layer.name)
-
-
-def release(kernel: Kernel, layer: Layer) -> str:
-    """It has no way of its own; what it lies on may have."""
-    return ""

@@ -71,11 +71,6 @@ def settle(kernel: Kernel, layer: Layer) -> None:
     kernel.flush(layer.device)
 
 
-def release(kernel: Kernel, layer: Layer) -> str:
-    """It has no way of its own; what its file lies on may have."""
-    return ""
-
-
 def close(kernel: Kernel, layer: Layer) -> None:
     """Flush it, then detach it; that also where flushing failed, which is raised afterwards. EBUSY
     if it will go only when the last user does: of that the kernel says nothing.

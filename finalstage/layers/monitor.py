@@ -98,11 +98,6 @@ def settle(kernel: Kernel, layer: Layer) -> None:
     """Nothing: it keeps what it has in mind on the disks."""
 
 
-def release(kernel: Kernel, layer: Layer) -> str:
-    """It has no way of its own; what it writes to may have."""
-    return ""
-
-
 def close(kernel: Kernel, layer: Layer) -> None:
     """End it. If one of its arrays is still there, its program lies on that; then EBUSY if there is
     anything else that may still write to it."""

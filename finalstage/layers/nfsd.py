@@ -61,8 +61,3 @@ def close(kernel: Kernel, layer: Layer) -> None:
 
 def settle(kernel: Kernel, layer: Layer) -> None:
     """Nothing: what clients have had written is in the file systems that it exports."""
-
-
-def release(kernel: Kernel, layer: Layer) -> str:
-    """It has no way of its own; what it exports may have."""
-    return ""

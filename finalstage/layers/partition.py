@@ -12,12 +12,7 @@ if TYPE_CHECKING:
     from finalstage.world import World
 
 KIND = "partition"
-__all__ = ["KIND", "close", "release", "scan", "settle"]
-
-
-def release(kernel: Kernel, layer: Layer) -> str:
-    """It has no way of its own; its disk may have."""
-    return ""
+__all__ = ["KIND", "close", "scan", "settle"]
 
 
 def scan(kernel: Kernel, world: World) -> list[Layer]:

@@ -83,11 +83,6 @@ def settle(kernel: Kernel, layer: Layer) -> None:
     """Nothing: what is in swap is as lost as what is in memory."""
 
 
-def release(kernel: Kernel, layer: Layer) -> str:
-    """It has no way of its own; what it lies on may have."""
-    return ""
-
-
 def _fits(kernel: Kernel, kib: int) -> bool:
     """Whether so much memory can be had, as far as the kernel tells."""
     for line in text(kernel, "/proc/meminfo").splitlines():

@@ -70,8 +70,3 @@ def close(kernel: Kernel, layer: Layer) -> None:
     if layer.closes:
         raise OSError(EOPNOTSUPP, "only zpool exports it", layer.name)
     settle(kernel, layer)
-
-
-def release(kernel: Kernel, layer: Layer) -> str:
-    """It has no way of its own; what it lies on may have."""
-    return ""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from finalstage.world import World
 
 KIND = "zram"
-__all__ = ["KIND", "close", "release", "scan", "settle"]
+__all__ = ["KIND", "close", "scan", "settle"]
 
 
 def scan(kernel: Kernel, world: World) -> list[Layer]:
@@ -46,8 +46,3 @@ def _backing(kernel: Kernel, path: str) -> str:
 def close(kernel: Kernel, layer: Layer) -> None:
     """Reset it: EBUSY while it is open anywhere."""
     kernel.write(f"/sys/dev/block/{layer.device}/reset", b"1")
-
-
-def release(kernel: Kernel, layer: Layer) -> str:
-    """It waits for nothing but memory."""
-    return ""
