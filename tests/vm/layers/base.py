@@ -60,12 +60,12 @@ def table(name: str) -> str:
     return f"/run/tray/{name}.table"
 
 
-def changes_in_memory(lower: str, name: str) -> str:
-    """Shell text that makes /dev/mapper/NAME: a device that cannot be written to, whose changes
-    stay in memory."""
+def changes_in_memory(lower: str, name: str, mib: int = 64) -> str:
+    """Shell text that makes /dev/mapper/NAME: a device that cannot be written to, of which up to
+    `mib` MiB of changes stay in memory."""
     return f"""
         modprobe -a loop dm-snapshot
-        truncate -s 64M /tmp/{name}.changes
+        truncate -s {mib}M /tmp/{name}.changes
         memory=$(losetup -f)
         losetup $memory /tmp/{name}.changes
         echo "0 $(blockdev --getsz /dev/{lower}) snapshot /dev/{lower} $memory N 8" |

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tests.vm.layers.base import NONE, ROOT, Common
+from tests.vm.layers.base import NONE, ROOT, Common, changes_in_memory
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,8 @@ class Written(Common):
     def judge(self) -> str:
         device, name = f"/dev/{self.lower}", f"written-{self.lower.replace('/', '-')}"
         return f"""
-            truncate -s 128M /tmp/{name}
-            memory=$(losetup -f)
-            losetup $memory /tmp/{name}
             mv {device} {device}.read
-            echo "0 $(blockdev --getsz {device}.read) snapshot {device}.read $memory N 8" |
-                dmsetup create {name}
+            {changes_in_memory(f"{self.lower}.read", name, mib=128)}
             ln -s /dev/mapper/{name} {device}"""
 
 
