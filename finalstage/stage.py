@@ -140,6 +140,7 @@ class Stage:
         self.has_looked = False
         self.seen: dict[str, Layer] = {}
         self.used: set[str] = set()
+        self.unread = False
         self.failures: dict[str, Outcome] = {}
         self.sealed: list[Sealed] = []
         self.key_left = False
@@ -280,6 +281,7 @@ class Stage:
         self.kernel.wait((call,), min(SCAN_SECONDS, self.until - self.kernel.now()))
         if isinstance(call.value, Stack):
             self.has_looked = True
+            self.unread = self.unread or bool(call.value.problems)
             for layer in call.value.closing():
                 self.seen.setdefault(layer.id, layer)  # as it was before it was sealed
             stack = self.with_unseen(call.value)
@@ -399,15 +401,18 @@ class Stage:
 
     def flush(self) -> None:
         """Have disks write out their caches once more, where not all on them was closed in order:
-        what hangs or was sealed above one may have kept its flush from it."""
-        if not (self.failures or self.sealed or self.stack.closing()):
+        what hangs or was sealed above one may have kept its flush from it. Where something could
+        not be read, it is not known either what stood on which disk."""
+        if not (self.failures or self.sealed or self.stack.closing() or self.unread):
             return
         hung = self.hung()
         disks = Stack(
             layers=tuple(
                 layer
                 for layer in self.stack.layers
-                if not layer.closes and layer.id in self.used and layer.id not in hung
+                if not layer.closes
+                and (layer.id in self.used or self.unread)
+                and layer.id not in hung
             )
         )
         for group in rounds(disks, disks.layers):  # partitions first

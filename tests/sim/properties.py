@@ -110,7 +110,21 @@ def wrong_order(kernel: SimKernel, excuses: Excuses, before: Stack) -> list[str]
     unknown = "dm_status" in struck or excuses.blind or bool(excuses.hidden)
     early = runs_from_its_array(before) or unknown or not struck.isdisjoint(ON_MOUNTS)
     forgiven = ("removed ",) * unknown + ("ended the monitor ",) * early
-    return [what for what in kernel.violations if not what.startswith(forgiven)]
+    found = [what for what in kernel.violations if not what.startswith(forgiven)]
+    return [what for what in found if what not in snapshots_on_their_origin(before)]
+
+
+def snapshots_on_their_origin(before: Stack) -> set[str]:
+    """Return the violations of which there is no way around: a snapshot whose store lies in a file
+    on a file system that stands on its origin has to go first."""
+    layers = before.by_id()
+    return {
+        f"removed {layer.name} before {layers[id].name}"
+        for layer in before.layers
+        if layer.type == "snapshot"
+        for id in covering(before, (layer.id,))
+        if layers[id].type == "snapshot-origin"
+    }
 
 
 def runs_from_its_array(stack: Stack) -> bool:

@@ -14,9 +14,11 @@ from tests.sim.faults import HANG
 from tests.sim.kernel import SimKernel
 from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.dm import Dm
+from tests.sim.kinds.loop import Loop
 from tests.sim.kinds.mount import Mount
 from tests.sim.machine import Machine
-from tests.sim.stacks import main_stack
+from tests.sim.properties import complaints
+from tests.sim.stacks import bare_machine, main_stack
 
 CRYPT, ROOT, EXTRA = "253:0", "253:1", "253:7"
 NO_PATH = "2 0 0 0 2 1 E 0 1 2 8:0 F 1 0 1 E 0 1 2 8:16 F 1 0 1 "
@@ -254,3 +256,17 @@ def test_a_full_pool_does_not_wait_for_more_space(mode: str, told: bool) -> None
     assert machine.settings[timeout] == "1\n"
     assert (done(kernel, EXTRA)[:2] == ["dm_suspend", "dm_resume"]) == told
     assert ("thin-pool extra has no space left" in said(kernel)) == told
+
+
+def test_a_snapshot_whose_store_lies_on_its_origin_goes_first() -> None:
+    machine = bare_machine()
+    targets = {kind: (Target(0, 1024, kind),) for kind in ("linear", "snapshot", "snapshot-origin")}
+    machine.devices = {
+        "8:0": Disk("vda", "8:0"),
+        "253:0": Dm("dm-0", "253:0", ("8:0",), title="real", targets=targets["linear"]),
+        "253:1": Dm("dm-1", "253:1", ("253:0",), title="vol", targets=targets["snapshot-origin"]),
+        "7:0": Loop("loop0", "7:0", backing="/oldroot/store", lies_on="253:1"),
+        "253:2": Dm("dm-2", "253:2", ("253:0", "7:0"), title="old", targets=targets["snapshot"]),
+    }
+    machine.mounts.append(Mount(10, 1, "/oldroot", "253:1"))
+    assert complaints(machine, {}) == []

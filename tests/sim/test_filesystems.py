@@ -141,3 +141,12 @@ def test_swap_does_not_wait_for_a_tmpfs_that_its_node_lies_on() -> None:
     kernel = shut_down(found)
     assert found.swaps == []
     assert tried(kernel, "swapoff", "umount") == ["/oldroot/dev/8:1", "/oldroot"]
+
+
+def test_disks_below_what_could_not_be_read_are_flushed_at_the_end() -> None:
+    """Nobody then knows that the journal of what stands on dm-0 lies on another disk."""
+    found = machine(Dm("dm-0", "253:0", ("8:0",), targets=(Target(0, 2048, "linear"),)))
+    found.mounts.append(Journaled(10, 1, "/oldroot", "253:0", journal="8:1", thread=99))
+    found.processes[99] = Process(99, "jbd2/vd1", 2, "", kernel_thread=True)
+    faults = {("read", "/sys/class/block/dm-0/dev"): OSError(5, "Input/output error")}
+    assert complaints(found, faults) == []
