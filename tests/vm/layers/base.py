@@ -40,6 +40,17 @@ class Common:
     programs: ClassVar[tuple[str, ...]] = ()
 
 
+class OnOne(Common):
+    """A layer that lies on one other, `lower`."""
+
+    lower: str
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """What it lies on."""
+        return (self.lower,)
+
+
 def devices(below: tuple[str, ...]) -> str:
     """The device nodes of what a layer lies on, as words for the shell."""
     return " ".join(f"/dev/{each}" for each in below)

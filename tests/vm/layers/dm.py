@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tests.vm.layers.base import NONE, ROOT, Common, changes_in_memory
+from tests.vm.layers.base import NONE, ROOT, Common, OnOne, changes_in_memory
 
 
 @dataclass(frozen=True)
-class Linear(Common):
+class Linear(OnOne):
     """A dm device that maps another one as it is: what can be suspended below a stack."""
 
     name: str
@@ -26,10 +26,6 @@ class Linear(Common):
     @property
     def title(self) -> str:
         return f"linear {self.name}"
-
-    @property
-    def below(self) -> tuple[str, ...]:
-        return (self.lower,)
 
     def build(self) -> str:
         return self._create("")
@@ -46,7 +42,7 @@ class Linear(Common):
 
 
 @dataclass(frozen=True)
-class Multipath(Common):
+class Multipath(OnOne):
     """A device that reaches another one by one path, and queues all I/O when that is lost."""
 
     name: str
@@ -58,10 +54,6 @@ class Multipath(Common):
     @property
     def title(self) -> str:
         return f"multipath {self.name}"
-
-    @property
-    def below(self) -> tuple[str, ...]:
-        return (self.lower,)
 
     def build(self) -> str:
         device = f"/dev/{self.lower}"
@@ -76,7 +68,7 @@ class Multipath(Common):
 
 
 @dataclass(frozen=True)
-class Written(Common):
+class Written(OnOne):
     """Not a layer, but what can be written to in the second boot: a device there, read-only like
     its disk, is replaced by a snapshot of it in memory."""
 
@@ -93,10 +85,6 @@ class Written(Common):
     def title(self) -> str:
         return f"{self.lower}, writable in the second boot"
 
-    @property
-    def below(self) -> tuple[str, ...]:
-        return (self.lower,)
-
     def build(self) -> str:
         return ""
 
@@ -109,7 +97,7 @@ class Written(Common):
 
 
 @dataclass(frozen=True)
-class Slice(Common):
+class Slice(OnOne):
     """A piece of another device, `mib` MiB from the MiB `at` on. It begins with zeros, as what is
     to format itself wants it."""
 
@@ -124,10 +112,6 @@ class Slice(Common):
     @property
     def title(self) -> str:
         return f"slice {self.name}"
-
-    @property
-    def below(self) -> tuple[str, ...]:
-        return (self.lower,)
 
     def build(self) -> str:
         zeros = f"dd if=/dev/zero of=/dev/mapper/{self.name} bs=64k count=1 conv=fsync status=none"
@@ -437,7 +421,7 @@ class OddDevices(Common):
 
 
 @dataclass(frozen=True)
-class Slices(Common):
+class Slices(OnOne):
     """A disk in equal parts of `mib` MiB each, dm devices with a digit behind their name: members
     for arrays, of which there are more than disks."""
 
@@ -452,10 +436,6 @@ class Slices(Common):
     @property
     def title(self) -> str:
         return f"{self.count} parts of {self.lower}"
-
-    @property
-    def below(self) -> tuple[str, ...]:
-        return (self.lower,)
 
     def build(self) -> str:
         return self._create("")

@@ -9,7 +9,7 @@ from typing import ClassVar
 from tests.vm.layers.base import (
     NONE,
     PASSPHRASE,
-    Common,
+    OnOne,
     changes_in_memory,
     mac_key,
     table,
@@ -23,7 +23,7 @@ def zeros(name: str, mib: int) -> str:
 
 
 @dataclass(frozen=True)
-class Luks(Common):
+class Luks(OnOne):
     """A LUKS device, aes-xts-plain64. The host has made its header; the guest copies it."""
 
     name: str
@@ -38,10 +38,6 @@ class Luks(Common):
     @property
     def title(self) -> str:
         return f"LUKS{self.version} {self.name}"
-
-    @property
-    def below(self) -> tuple[str, ...]:
-        return (self.lower,)
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -68,7 +64,7 @@ class Luks(Common):
 
 
 @dataclass(frozen=True)
-class Crypt(Common):
+class Crypt(OnOne):
     """A dm-crypt device without a header, its `mib` MiB in segments, each with a key of its own.
 
     The guest reads the keys as text, which no search for keys finds: only dm-crypt makes keys of
@@ -94,10 +90,6 @@ class Crypt(Common):
     def title(self) -> str:
         kind = "authenticated dm-crypt" if self.authenticated else "dm-crypt"
         return f"{kind} {self.name}, {'inactive' if self.inactive else f'{self.segments} keys'}"
-
-    @property
-    def below(self) -> tuple[str, ...]:
-        return (self.lower,)
 
     @property
     def clean(self) -> Mapping[str, str]:
@@ -140,7 +132,7 @@ class Crypt(Common):
 
 
 @dataclass(frozen=True)
-class Integrity(Common):
+class Integrity(OnOne):
     """A dm-integrity device of `mib` MiB. It keeps sums made with a key, HMAC-SHA256, or if it is
     not `keyed` tags for an authenticated `Crypt` on it.
 
@@ -159,10 +151,6 @@ class Integrity(Common):
     @property
     def title(self) -> str:
         return f"{'keyed ' if self.keyed else ''}dm-integrity {self.name}"
-
-    @property
-    def below(self) -> tuple[str, ...]:
-        return (self.lower,)
 
     @property
     def mac_keys(self) -> tuple[bytes, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tests.vm.layers.base import ROOT, Common
+from tests.vm.layers.base import ROOT, Common, OnOne
 from tests.vm.layers.keyed import Luks
 from tests.vm.layers.mounts import Ext4
 
@@ -63,7 +63,7 @@ class LuksFile(Luks):
 
 
 @dataclass(frozen=True)
-class Circle(Common):
+class Circle(OnOne):
     """ext4 on a device that goes on in a file of `mib` MiB in this very file system, as a volume
     does that is extended to a loop device.
 
@@ -94,10 +94,6 @@ class Circle(Common):
     @property
     def title(self) -> str:
         return f"circle of ext4 {self.at}, {self.mapped} and {self.loop}"
-
-    @property
-    def below(self) -> tuple[str, ...]:
-        return (self.lower,)
 
     def _table(self, rest: str) -> str:
         """Shell text that prints a table; `rest` is what follows the disk."""

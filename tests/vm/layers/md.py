@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tests.vm.layers.base import NONE, ROOT, Common, copy, devices, writable
+from tests.vm.layers.base import NONE, ROOT, Common, OnOne, copy, devices, writable
 
 MODULES = {"4": "raid456", "5": "raid456", "6": "raid456"}
 ASSUME_CLEAN = "--assume-clean --bitmap=none"
@@ -171,7 +171,7 @@ class Inactive(Common):
 
 
 @dataclass(frozen=True)
-class Partitioned(Common):
+class Partitioned(OnOne):
     """One partition on a device that can have them: all of it but the first MiB."""
 
     lower: str
@@ -186,10 +186,6 @@ class Partitioned(Common):
     @property
     def title(self) -> str:
         return f"partition {self.name}"
-
-    @property
-    def below(self) -> tuple[str, ...]:
-        return (self.lower,)
 
     def build(self) -> str:
         """Write a table of the oldest kind: one entry at byte 446, and the two last bytes."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tests.vm.hardware import MIB
-from tests.vm.layers.base import NONE, Common
+from tests.vm.layers.base import NONE, OnOne
 
 SECTOR = 512
 ENTRIES, ENTRY = 128, 128
@@ -18,7 +18,7 @@ _LINUX = bytes.fromhex("af3dc60f838472478e793d69d8477de4")
 
 
 @dataclass(frozen=True)
-class Gpt(Common):
+class Gpt(OnOne):
     """A table of at most four partitions of so many MiB on the device `lower`, which has `mib`:
     `LOWER-1` and so on.
 
@@ -39,10 +39,6 @@ class Gpt(Common):
     @property
     def title(self) -> str:
         return f"{len(self.sizes)} partitions of {self.lower}"
-
-    @property
-    def below(self) -> tuple[str, ...]:
-        return (self.lower,)
 
     def _table(self) -> bytes:
         """The first three sectors. UEFI specification 2.10, chapter 5.3."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tests.vm.layers.base import NONE, ROOT, Common
+from tests.vm.layers.base import NONE, ROOT, Common, OnOne
 
 
 @dataclass(frozen=True)
-class Swap(Common):
+class Swap(OnOne):
     """A swap area in use. What was in it is of no worth to a second boot."""
 
     lower: str
@@ -26,10 +26,6 @@ class Swap(Common):
     @property
     def title(self) -> str:
         return "swap"
-
-    @property
-    def below(self) -> tuple[str, ...]:
-        return (self.lower,)
 
     def build(self) -> str:
         return f"mkswap /dev/{self.lower} >/dev/null\nswapon /dev/{self.lower}"
