@@ -6,10 +6,10 @@ clean while all of it still works, and then to take the loop device away from wh
 
 from __future__ import annotations
 
+from finalstage import mountinfo
 from finalstage.bounded import bind, bounded, together
 from finalstage.layers.dm import Dm, replace_by_error
 from finalstage.layers.mount import Mount
-from finalstage.world import look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,11 +79,8 @@ def _read_only(kernel: Kernel, mounts: list[Mount]) -> None:
     kernel.write("/proc/sysrq-trigger", b"u")
     targets = {mount.target for mount in mounts}
     for _ in range(int(READONLY_SECONDS / LOOK_SECONDS)):
-        still = {
-            entry.target
-            for entry in look(kernel).mounts
-            if "ro" not in entry.super_options.split(",")
-        }
+        entries = mountinfo.parse(kernel.read("/proc/self/mountinfo"))
+        still = {x.target for x in entries if "ro" not in x.super_options.split(",")}
         if targets.isdisjoint(still):
             return
         kernel.sleep(LOOK_SECONDS)
