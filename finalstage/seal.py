@@ -81,12 +81,7 @@ class Sealing:
         self.let_errors_flow = let_errors_flow
         devices = [layer for layer in stack.layers if isinstance(layer, dm.Dm)]
         self.layers = [layer for layer in devices if layer.has_key]
-        keyed = {layer.id for layer in self.layers}
-        self.above = [
-            layer
-            for layer in devices
-            if layer.targets and not layer.has_key and io_below(stack, (layer.id,)) & keyed
-        ]
+        self.above: list[dm.Dm] = []
         # Of those that are done, why a key may remain in them.
         self.errors: dict[str, str] = {}
 
@@ -108,7 +103,17 @@ class Sealing:
         would not either, round by round: the time is better spent on freeing what they wait for.
         """
         tried: set[str] = set()
-        active = [layer for layer in self.layers + self.above if not layer.suspended]
+        keyed = [layer for layer in self.layers if layer.id not in self.errors]
+        ids = {layer.id for layer in keyed}
+        self.above = [
+            layer
+            for layer in self.stack.layers
+            if isinstance(layer, dm.Dm)
+            and layer.targets
+            and not layer.has_key
+            and io_below(self.stack, (layer.id,)) & ids
+        ]
+        active = [layer for layer in keyed + self.above if not layer.suspended]
         for group in rounds(self.stack, active):
             stuck = {layer.id for layer in self.active() if layer.id in tried}
             below = io_below(self.stack, stuck)

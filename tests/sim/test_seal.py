@@ -46,3 +46,19 @@ def test_a_stack_that_hangs_is_waited_for_once() -> None:
     hung = {"block:253:6", "block:253:7"}
     assert not any(each.error for each in sealed(kernel, hung, 5))
     assert not any(device.has_key() for device in machine.devices.values())
+
+
+def test_what_had_a_key_in_an_inactive_table_alone_goes_on() -> None:
+    """It has none any more when that is dropped, and what stands on it is not to be failed."""
+    machine = main_stack()
+    machine.devices |= {
+        "8:0": disk("sda", "8:0"),
+        "253:5": Dm("dm-5", "253:5", ("8:0",), targets=(Target(0, 8, "linear"),)),
+        "253:6": Dm("dm-6", "253:6", ("253:5",), targets=(Target(0, 8, "linear"),)),
+    }
+    machine.the(Dm, "253:5").inactive_table = True
+    assert not any(each.error for each in sealed(SimKernel(machine), set(), 5))
+    for device in ("253:5", "253:6"):
+        there = machine.the(Dm, device)
+        assert not there.inactive_table and not there.suspended
+        assert [target.type for target in there.targets] == ["linear"]
