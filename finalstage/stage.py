@@ -410,7 +410,7 @@ class Stage:
             layers=tuple(
                 layer
                 for layer in self.stack.layers
-                if not layer.closes
+                if (layer.is_disk or not layer.closes)
                 and (layer.id in self.used or self.unread)
                 and layer.id not in hung
             )

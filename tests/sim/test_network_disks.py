@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from finalstage.stage import run
+from finalstage.stage import Stage, run
 from tests.sim.kernel import SimKernel
 from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.mount import Frozen, Mount
@@ -81,6 +81,19 @@ def test_the_cache_of_a_partition_is_written_first(
     for part in parts:
         assert kernel.done.index(("flush", part.device)) < kernel.done.index(cut)
     assert f"closed {title}" in "".join(kernel.said)
+
+
+@pytest.mark.parametrize("disk", [NBD, ISCSI, NVME], ids=["nbd", "iscsi", "nvme"])
+def test_one_that_remains_gets_its_last_flush(disk: Disk) -> None:
+    """After what is on it: that may have been written only when all had its turn."""
+    part = Partition("p1", "259:7", (disk.device,))
+    kernel = SimKernel(machine(disk, part))
+    stage = Stage(kernel)
+    stage.stack = stage.look()
+    stage.unread = True
+    stage.flush()
+    flushes = [device for what, device in kernel.done if what == "flush"]
+    assert flushes == [part.device, disk.device]
 
 
 def test_a_local_disk_stays() -> None:
