@@ -117,7 +117,7 @@ class SimKernel(Secrets, Processes):
         return call
 
     def _run(self, call: Call, function: Callable[[], object]) -> None:
-        self._cost = 0.0
+        started, self._cost = self._clock, 0.0
         self._running += 1
         value: object = None
         failure: BaseException | None = None
@@ -142,6 +142,7 @@ class SimKernel(Secrets, Processes):
         self._results[call] = (value, failure)
         self._finish[call] = self._clock + self._cost
         self._cost = 0.0  # what follows outside of a call costs nothing yet
+        self._clock = started  # whoever has started it goes on meanwhile
 
     def let_go(self) -> None:
         """Have what is blocked go on, where all that it waits for has let go or is gone. What is

@@ -54,8 +54,8 @@ class Thing:
         """Whether it has something that what it rests on does not have yet."""
         return False
 
-    def carry(self, before: str, after: str) -> None:
-        """Take in that a mount at a place was moved to another one."""
+    def carry(self, device: str, before: str, after: str) -> None:
+        """Take in that a mount of a device at a place was moved to another one."""
 
     def goes_at_last_close(self) -> bool:
         """Whether it goes by itself as soon as nothing holds it any more."""

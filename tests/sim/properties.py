@@ -115,14 +115,20 @@ def wrong_order(kernel: SimKernel, excuses: Excuses, before: Stack) -> list[str]
 
 
 def snapshots_on_their_origin(before: Stack) -> set[str]:
-    """Return the violations of which there is no way around: a snapshot whose store lies in a file
-    on a file system that stands on its origin has to go first."""
+    """Return the violations of which there is no way around: a snapshot whose store lies, or may
+    lie, in a file on a file system that stands on its origin has to go first."""
     layers = before.by_id()
+    may_lie = before.but(
+        layers=tuple(
+            layer.but(below=layer.below + layer.leans_on) if layer.kind == "loop" else layer
+            for layer in before.layers
+        )
+    )
     return {
         f"removed {layer.name} before {layers[id].name}"
         for layer in before.layers
         if layer.type == "snapshot"
-        for id in covering(before, (layer.id,))
+        for id in covering(may_lie, (layer.id,))
         if layers[id].type == "snapshot-origin"
     }
 

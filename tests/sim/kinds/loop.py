@@ -37,10 +37,14 @@ class Loop(Device):
         return (*self.below, *(mount.key for mount in mounts))
 
     def rests_on(self, machine: Machine) -> Iterable[str]:
+        """Return what its file's file system lies on, a journal elsewhere among it."""
+        mount = next((each for each in machine.mounts if each.device == self.lies_on), None)
+        if mount is not None:
+            return mount.rests_on(machine)
         return (self.lies_on,) if self.lies_on in machine.devices else self.below
 
-    def carry(self, before: str, after: str) -> None:
-        if self.backing.startswith(f"{before}/"):
+    def carry(self, device: str, before: str, after: str) -> None:
+        if self.lies_on == device and self.backing.startswith(f"{before}/"):
             self.backing = after + self.backing[len(before) :]
 
     def goes_at_last_close(self) -> bool:

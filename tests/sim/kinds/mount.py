@@ -153,9 +153,10 @@ class Mount(Thing):
             if other.parent in [mount.id for mount in moved]:
                 moved.append(other)
         for mount in moved:
-            mount.target = place + mount.target[len(before) :]
-        for thing in machine.things():
-            thing.carry(before, place)
+            old = mount.target
+            mount.target = place + old[len(before) :]
+            for thing in machine.things():
+                thing.carry(mount.device, old, mount.target)
 
     def remount(self, kernel: SimKernel, readonly: bool, data: str) -> None:
         """Take other options; EBUSY if it cannot be read-only since something writes to it."""
