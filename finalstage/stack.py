@@ -137,6 +137,14 @@ def lean(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     return tuple(found.values())
 
 
+def gives_way(stack: Stack) -> bool:
+    """Whether some layer does not stand on all that it leans on."""
+    layers = stack.by_id()
+    return any(
+        id in layers and id not in layer.below for layer in stack.layers for id in layer.leans_on
+    )
+
+
 def without_circles(stack: Stack) -> Stack:
     """Return the stack without the edges between layers that stand on one another in a circle."""
     depth = depths(stack)

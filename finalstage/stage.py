@@ -31,7 +31,7 @@ from finalstage.layers.mount import Mount
 from finalstage.plan import plan
 from finalstage.scan import scan
 from finalstage.seal import Sealed, seal
-from finalstage.stack import Stack, circles, covering, io_below, rounds
+from finalstage.stack import Stack, circles, covering, gives_way, io_below, rounds
 from finalstage.unblock import unblock
 from finalstage.world import describe
 
@@ -140,7 +140,7 @@ class Stage:
         self.has_looked = False
         self.seen: dict[str, Layer] = {}
         self.used: set[str] = set()
-        self.unread = False
+        self.unsure = False
         self.failures: dict[str, Outcome] = {}
         self.sealed: list[Sealed] = []
         self.key_left = False
@@ -281,7 +281,7 @@ class Stage:
         self.kernel.wait((call,), min(SCAN_SECONDS, self.until - self.kernel.now()))
         if isinstance(call.value, Stack):
             self.has_looked = True
-            self.unread = self.unread or bool(call.value.problems)
+            self.unsure = self.unsure or bool(call.value.problems) or gives_way(call.value)
             for layer in call.value.closing():
                 self.seen.setdefault(layer.id, layer)  # as it was before it was sealed
             stack = self.with_unseen(call.value)
@@ -402,8 +402,9 @@ class Stage:
     def flush(self) -> None:
         """Have disks write out their caches once more, where not all on them was closed in order:
         what hangs or was sealed above one may have kept its flush from it. Where something could
-        not be read, it is not known either what stood on which disk."""
-        if not (self.failures or self.sealed or self.stack.closing() or self.unread):
+        not be read, or one thing had to give way for another, it is not known either what stood on
+        which disk until when."""
+        if not (self.failures or self.sealed or self.stack.closing() or self.unsure):
             return
         hung = self.hung()
         disks = Stack(
@@ -411,7 +412,7 @@ class Stage:
                 layer
                 for layer in self.stack.layers
                 if (layer.is_disk or not layer.closes)
-                and (layer.id in self.used or self.unread)
+                and (layer.id in self.used or self.unsure)
                 and layer.id not in hung
             )
         )

@@ -150,3 +150,25 @@ def test_disks_below_what_could_not_be_read_are_flushed_at_the_end() -> None:
     found.processes[99] = Process(99, "jbd2/vd1", 2, "", kernel_thread=True)
     faults = {("read", "/sys/class/block/dm-0/dev"): OSError(5, "Input/output error")}
     assert complaints(found, faults) == []
+
+
+def test_a_disk_below_an_overlay_that_went_late_gets_its_last_flush() -> None:
+    """Two overlays, each over the place that the other was made of: what they lean on is a circle,
+    and the upper file system is unmounted before the overlay that writes to it."""
+    found = machine()
+    places = "lowerdir=/d/{0}/l,upperdir=/d/{0}/u,workdir=/d/{0}/w"
+    on_a, on_b = places.format("a"), places.format("b")
+    found.mounts += [
+        Mount(10, 1, "/oldroot/d/a", "8:0"),
+        Overlay(11, 1, "/oldroot/d/b", "0:50", "overlay", options=on_a, upper=("8:0",)),
+        Mount(12, 11, "/oldroot/d/b", "8:1"),
+        Overlay(13, 10, "/oldroot/d/a", "0:51", "overlay", options=on_b, upper=("8:1",)),
+    ]
+    found.others += [
+        Clone("8:0", False, overlay=11, on=("8:0",)),
+        Clone("8:1", overlay=13, on=("8:1",)),
+    ]
+    kernel = shut_down(found)
+    assert kernel.lost == []
+    assert not found.devices["8:0"].dirty
+    assert not found.devices["8:1"].dirty

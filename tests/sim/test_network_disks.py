@@ -90,7 +90,7 @@ def test_one_that_remains_gets_its_last_flush(disk: Disk) -> None:
     kernel = SimKernel(machine(disk, part))
     stage = Stage(kernel)
     stage.stack = stage.look()
-    stage.unread = True
+    stage.unsure = True
     stage.flush()
     flushes = [device for what, device in kernel.done if what == "flush"]
     assert flushes == [part.device, disk.device]
