@@ -50,6 +50,10 @@ class Thing:
         """Return the devices to which its I/O goes on."""
         return ()
 
+    def waits_for(self, machine: Machine) -> Iterable[str]:
+        """Return other devices on which something is noted before it is written to."""
+        return ()
+
     def unsaved(self) -> bool:
         """Whether it has something that what it rests on does not have yet."""
         return False
@@ -356,7 +360,7 @@ class Machine:
             device = self.devices.get(key)
             if device is not None and key not in found:
                 found[key] = device
-                todo += device.rests_on(self)
+                todo += (*device.rests_on(self), *device.waits_for(self))
         return list(found.values())
 
     def reaches(self, device: str) -> list[Device]:

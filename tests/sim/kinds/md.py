@@ -50,6 +50,11 @@ class Md(Device):
     def rests_on(self, machine: Machine) -> Iterable[str]:
         return [lower for lower in self.below if lower not in self.faulty]
 
+    def waits_for(self, machine: Machine) -> Iterable[str]:
+        """Return what its bitmap's file lies on: md_bitmap_unplug()."""
+        mount = machine.mount_of(self.bitmap) if self.bitmap else None
+        return mount.rests_on(machine) if mount else ()
+
     def breaks(self, below: list[bool]) -> bool:
         return self.failing or self.broken or sum(below) > self.spare()
 
