@@ -33,7 +33,9 @@ def machine_like(stack: Stack) -> Machine:
 
 
 def _devices(layer: Layer) -> tuple[str, ...]:
-    blocks = (lower for lower in layer.below if lower.startswith("block:"))
+    """Return the devices that a layer holds."""
+    held = (lower for lower in layer.below if lower not in layer.leans_on)
+    blocks = (lower for lower in held if lower.startswith("block:"))
     return tuple(lower.removeprefix("block:") for lower in blocks)
 
 

@@ -27,6 +27,7 @@ mirror() {
     mdadm --create $1 --quiet --run --level=1 --metadata=1.2 --bitmap=none --assume-clean \
         --raid-devices=2 $2 $3
 }
+empty() { dd if=/dev/zero of=$1 bs=64k count=17 conv=fsync status=none; }
 partition() {
     printf '\\0\\0\\0\\0\\203\\0\\0\\0\\0\\010\\0\\0\\0\\060\\0\\0' |
         dd of=$1 bs=1 seek=446 conv=notrunc status=none
@@ -450,6 +451,105 @@ SCENARIOS = (
         umount /m28                 ok
         dm_remove y27               ok
         dm_remove x27               ok
+        """,
+    ),
+    Scenario(
+        "a pool and its thin volumes",
+        "empty /dev/vdc; dmsetup create x29 --table"
+        ' "0 32768 thin-pool /dev/vdc /dev/vdd 128 0 1 skip_block_zeroing";'
+        'for each in 0 1; do dmsetup message x29 0 "create_thin $each"; done;'
+        "for each in 0 1; do dmsetup create y29-$each --table"
+        ' "0 16384 thin /dev/mapper/x29 $each"; done;'
+        "ext4 /dev/mapper/y29-0 /m29",
+        """
+        stop_array vdc              EBUSY
+        dm_remove x29               EBUSY
+        dm_remove y29-0             EBUSY
+        open f /m29/file write      ok
+        write f                     ok
+        dm_message x29 0 nonsense   EINVAL
+        dm_suspend x29              ok
+        dm_status x29               ok suspended
+        dm_status y29-0             ok
+        dm_remove x29               EBUSY
+        syncfs /m29                 HANG
+        dm_suspend y29-1            HANG
+        dm_resume x29               ok
+        hear                        syncfs /m29: ok, dm_suspend y29-1: ok
+        dm_status y29-1             ok suspended
+        write f                     ok
+        dm_suspend x29              ok
+        dm_remove y29-1             ok
+        dm_load_error y29-0 16384   ok
+        dm_resume y29-0             HANG
+        dm_resume x29               ok
+        hear                        dm_resume y29-0: ok
+        syncfs /m29                 EIO
+        dm_remove x29               ok
+        close f                     ok
+        umount /m29                 ok
+        dm_remove y29-0             ok
+        """,
+    ),
+    Scenario(
+        "a multipath without a path",
+        'dmsetup create x30 --table "0 $(blockdev --getsz /dev/vdc) multipath'
+        ' 1 queue_if_no_path 0 1 1 round-robin 0 1 1 /dev/vdc 1"; ext4 /dev/mapper/x30 /m30',
+        """
+        stop_array vdc                      EBUSY
+        dm_message x30 0 nonsense           EINVAL
+        open f /m30/file write              ok
+        write f                             ok
+        dm_message x30 0 fail_path @vdc     ok
+        syncfs /m30                         HANG
+        dm_remove x30                       EBUSY
+        dm_suspend x30 lockfs flush         EIO
+        hear                                syncfs /m30: EIO
+        flush x30                           EIO
+        dm_suspend x30                      ok
+        dm_message x30 0 fail_if_no_path    EBUSY
+        dm_resume x30                       ok
+        flush x30                           HANG
+        dm_message x30 0 fail_if_no_path    ok
+        hear                                flush x30: EIO
+        dm_suspend x30 flush                ok
+        dm_resume x30                       ok
+        flush x30                           EIO
+        close f                             ok
+        umount /m30                         ok
+        dm_remove x30                       ok
+        """,
+    ),
+    Scenario(
+        "an origin and its snapshot",
+        "empty /dev/vdd; linear x31 /dev/vdc; linear y31 /dev/vdd; "
+        'dmsetup create s31 --table "0 32768 snapshot /dev/mapper/x31 /dev/mapper/y31 P 8";'
+        'dmsetup create o31 --table "0 32768 snapshot-origin /dev/mapper/x31";'
+        "ext4 /dev/mapper/o31 /m31",
+        """
+        dm_remove o31               EBUSY
+        dm_remove x31               EBUSY
+        dm_remove y31               EBUSY
+        dm_suspend s31              ok
+        open f /m31/file write      ok
+        write f                     ok
+        syncfs /m31                 ok
+        dm_resume s31               ok
+        flush s31                   ok
+        write f                     ok
+        dm_suspend y31              ok
+        syncfs /m31                 HANG
+        dm_resume y31               ok
+        hear                        syncfs /m31: ok
+        close f                     ok
+        umount /m31                 ok
+        dm_remove x31               EBUSY
+        dm_remove o31               ok
+        dm_remove y31               EBUSY
+        dm_remove x31               EBUSY
+        dm_remove s31               ok
+        dm_remove y31               ok
+        dm_remove x31               ok
         """,
     ),
 )

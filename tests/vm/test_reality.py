@@ -38,7 +38,21 @@ class Tools(Modules):
 BENCH = stacks.Stack(
     "bench",
     Hardware((Disk("a", 64), *(Disk(name, 16) for name in "bcd"), Disk("e", 128), Disk("f", 128))),
-    (Ext4("disk/a", "/"), Tools(("loop", "zram", "overlay", "btrfs"))),
+    (
+        Ext4("disk/a", "/"),
+        Tools(
+            (
+                "loop",
+                "zram",
+                "overlay",
+                "btrfs",
+                "dm-thin-pool",
+                "dm-multipath",
+                "dm-round-robin",
+                "dm-snapshot",
+            )
+        ),
+    ),
     root=INITRAMFS,
     files=(),
 )

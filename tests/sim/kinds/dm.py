@@ -31,9 +31,10 @@ class Dm(Device):
     """A device with a live table of `targets`, or none. If it is `keyed`, each crypt target has a
     key that can be wiped, and any other target keys in ways of its own.
 
-    If `queues`, it is a multipath without a path that queues everything. A `deferred` one goes
-    as soon as nothing holds it any more. A `held` one is a thin volume that its pool keeps from
-    going on. One that is `suspending` waits for what is in flight, and takes nothing more.
+    If `queues`, it is a multipath without a path that queues everything, the paths to `lost` among
+    them; if `patient`, it does so whenever its last one is lost. A `deferred` one goes as soon as
+    nothing holds it any more. A `held` one is a thin volume that its pool keeps from going on. One
+    that is `suspending` waits for what is in flight, and takes nothing more.
     """
 
     title: str = ""
@@ -46,6 +47,8 @@ class Dm(Device):
     wiped: set[int] = field(default_factory=set)
     error_loaded: bool = False
     queues: bool = False
+    patient: bool = True
+    lost: set[str] = field(default_factory=set)
     deferred: bool = False
     held: bool = False
 
@@ -146,26 +149,39 @@ class Dm(Device):
         self.inactive_table = self.error_loaded = False
 
     def dm_suspend(self, kernel: SimKernel, lockfs: bool, flush: bool) -> None:
-        """Hold I/O, once none is in flight any more: __dm_suspend(). With `flush`, multipath
-        gives up what it queues: multipath_presuspend(). With `lockfs` too, all is written that is
-        dirty in a file system, and in the page cache: freeze_bdev()."""
+        """Hold I/O, once none is in flight any more: __dm_suspend(). With `flush` and `lockfs`, all
+        is written that is dirty in a file system, and in the page cache: freeze_bdev(). Multipath
+        fails meanwhile what it queues, until it goes on: multipath_presuspend(). With `flush` alone
+        it is stopped before it gets to that."""
         if self.suspended:
             return
-        if flush and self.queues:
-            self._fail_queue(kernel)
-        if self.suspending:
+        if self.held or self.suspending:
             raise BlockedError(self.device)
         if flush and lockfs:
             if Frozen(self.device) in kernel.machine.others:
                 raise error(errno.EBUSY, self.device)
-            for thing in (*kernel.machine.mounts, *kernel.machine.others):
-                if isinstance(thing, Mount | Unseen) and thing.device == self.device:
-                    thing.write_back(kernel)
+            if self._freeze(kernel):
+                raise error(errno.EIO, self.device)
             if self.unsaved() and kernel.machine.blocked(self.device):
                 raise BlockedError(self.device)
             if not kernel.machine.fails(self.device):
                 self.pass_down(kernel.machine)
         self._wait_for_flight(kernel)
+
+    def _freeze(self, kernel: SimKernel) -> bool:
+        """Write out the file systems on it, and return whether that has failed: freeze_super()."""
+        machine = kernel.machine
+        mounts = [
+            thing
+            for thing in (*machine.mounts, *machine.others)
+            if isinstance(thing, Mount | Unseen) and thing.device == self.device
+        ]
+        wrote = any(mount.unsaved() for mount in mounts)
+        if self.queues:
+            self._fail_queue(kernel)
+        for mount in mounts:
+            mount.write_back(kernel)
+        return wrote and machine.fails(self.device)
 
     def _wait_for_flight(self, kernel: SimKernel) -> None:
         self.suspending = kernel.in_flight(self)
@@ -209,25 +225,42 @@ class Dm(Device):
         elif self.refuses_to_resume():
             raise error(errno.EAGAIN if self.targets else errno.EINVAL, self.device)
         self.suspended = False
+        self._queue()
         kernel.let_go()
+
+    def _queue(self) -> None:
+        """Have a multipath without a path queue what it gets, if it is to: multipath_resume()."""
+        if self.is_a("multipath") and self.patient and self.lost.issuperset(self.below):
+            self.queues, self.failing = True, False
 
     def _fail_queue(self, kernel: SimKernel) -> None:
         """Have a multipath without a path fail what it gets, and what it has queued."""
         self.queues, self.failing = False, self.queues or self.failing
         kernel.let_go()
 
+    def _lose_path(self, path: str) -> None:
+        self.lost.add(path)
+        if self.lost.issuperset(self.below):
+            self.targets = tuple(target.but(status=NO_PATH) for target in self.targets)
+            self._queue()
+            self.failing |= not self.queues
+
     def dm_message(self, kernel: SimKernel, sector: int, message: str) -> None:
-        """Multipath gives up what it queues, crypt its key while suspended: target_message()."""
+        """Multipath loses a path, or gives up what it queues; crypt gives up its key while
+        suspended: target_message()."""
         if not self.targets:
             raise error(errno.EINVAL, self.device)
         at = next((x for x in self.targets if x.start <= sector < x.start + x.length), None)
         if at is None:
             raise error(errno.EINVAL, self.device)
         type = at.type
+        if type == "multipath" and self.suspended:
+            raise error(errno.EBUSY, self.device)
         if type == "multipath" and message == "fail_if_no_path":
-            if self.suspended:
-                raise error(errno.EBUSY, self.device)
+            self.patient = False
             self._fail_queue(kernel)
+        elif type == "multipath" and message.startswith("fail_path "):
+            self._lose_path(message.partition(" ")[2])
         elif type == "crypt" and message == "key wipe" and self.suspended:
             kernel.bury(self)
             self.wiped.add(at.start)
