@@ -62,6 +62,10 @@ class Holder:
         major, _, minor = device.partition(":")
         shell(f"dmsetup remove --deferred -j {major} -m {minor}")
 
+    def silence(self, device: str) -> None:
+        """Have the server of a network block device answer nothing any more."""
+        shell(f"kill -STOP $(cat /run/server-{device})")
+
 
 class Actor:
     """Acts out one scenario. Devices keep the numbers that they had at the start."""
@@ -133,7 +137,7 @@ def write(actor: Actor, first: str, *data: str) -> None:
 
 
 CALLS: dict[str, Callable[..., object]] = {
-    "clear_nbd": lambda actor, device: actor.kernel.clear_nbd(device),
+    "clear_nbd": lambda actor, device, *how: actor.kernel.clear_nbd(device, "disconnect" in how),
     "close": lambda actor, name: actor.holder.close(name),
     "defer": lambda actor, device: actor.holder.defer(device),
     "detach_loop": lambda actor, device: actor.kernel.detach_loop(device),
@@ -149,12 +153,13 @@ CALLS: dict[str, Callable[..., object]] = {
         device, "lockfs" in how, "flush" in how
     ),
     "enter": lambda actor, path: actor.holder.enter(path),
-    "flush": lambda actor, device: actor.kernel.flush(device),
+    "flush": lambda actor, device, *how: actor.kernel.flush(device, "alone" in how),
     "freeze": lambda actor, target: actor.kernel.freeze(target),
     "list": lambda actor, path: " ".join(sorted(actor.kernel.listdir(path))),
     "open": lambda actor, name, path, *how: actor.holder.open(name, path, "write" in how),
     "read": lambda actor, path: actor.kernel.read(path).decode().strip(),
     "remount": lambda actor, target, *how: actor.kernel.remount(target, "", "readonly" in how),
+    "silence": lambda actor, device: actor.holder.silence(device),
     "stop_array": lambda actor, device: actor.kernel.stop_array(device),
     "swapoff": lambda actor, path: actor.kernel.swapoff(path),
     "sync": lambda actor: actor.kernel.sync(),

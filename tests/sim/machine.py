@@ -118,6 +118,9 @@ class Device(Thing):
         """Whether I/O to it ends in an error, given for what it rests on whether that does."""
         return self.failing or any(below)
 
+    def begin_write(self, machine: Machine) -> None:
+        """Take in that something is about to be written to it."""
+
     def cure(self) -> None:
         """Have I/O to it end, in success or in an error, if the kernel has a way for that."""
 
@@ -179,6 +182,8 @@ class Device(Thing):
     def flush(self, kernel: SimKernel) -> None:
         """Open it, pass what is dirty in it to what it rests on, and close it."""
         machine = kernel.machine
+        if self.dirty:
+            machine.begin_write(self)
         if machine.blocked(self.device):
             raise BlockedError(self.device, opens=True)
         if machine.fails(self.device):
@@ -362,6 +367,11 @@ class Machine:
                 found[key] = device
                 todo += (*device.rests_on(self), *device.waits_for(self))
         return list(found.values())
+
+    def begin_write(self, thing: Thing) -> None:
+        """Tell all devices that the I/O of a thing passes that something is about to be written."""
+        for device in self.paths(thing):
+            device.begin_write(self)
 
     def reaches(self, device: str) -> list[Device]:
         """Return a device and all that its I/O passes."""

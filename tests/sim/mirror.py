@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from finalstage.stack import Layer, Stack
+from tests.sim.kinds.bcache import Bcache, CacheSet, Waiting
 from tests.sim.kinds.btrfs import Btrfs
+from tests.sim.kinds.container import Container, Member, Monitor, members
 from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.dm import Dm
 from tests.sim.kinds.loop import Loop
 from tests.sim.kinds.md import Md
 from tests.sim.kinds.mount import Mount
+from tests.sim.kinds.nbd import Nbd
 from tests.sim.kinds.overlay import Clone, Overlay
 from tests.sim.kinds.partition import Partition
+from tests.sim.kinds.scsi import Scsi
 from tests.sim.kinds.swap import Swap
 from tests.sim.kinds.zram import Zram
 from tests.sim.machine import Device, Machine, Thing
@@ -94,17 +98,52 @@ def _loop(machine: Machine, layer: Any) -> None:
     _put(machine, Loop(layer.name, layer.device, below, backing=layer.backing, lies_on=lies_on))
 
 
+def _md(machine: Machine, layer: Any) -> None:
+    names = layer.name, layer.device
+    if layer.is_container:
+        _put(machine, Container(*names, _devices(layer)))
+    elif layer.container:
+        container = machine.by_name(layer.container).device
+        below = tuple(lower for lower in _devices(layer) if lower != container)
+        array = Member(*names, below, level=layer.type, container=container, state=layer.state)
+        array.kept, array.noted = False, layer.state == "clean"
+        _put(machine, array)
+    else:
+        _put(machine, Md(*names, _devices(layer), level=layer.type))
+
+
+def _monitor(machine: Machine, layer: Any) -> None:
+    files = tuple(f"/sys/devices/virtual/block/{name}/md/array_state" for name in layer.arrays)
+    container = layer.below[0].removeprefix("block:")
+    machine.processes[layer.pid] = Monitor(layer.pid, files=files, container=container)
+    for array in members(machine, container):
+        array.kept = True
+
+
+def _bcache(machine: Machine, layer: Any) -> None:
+    """A cache set has no device, nor has a backing device that waits for one."""
+    uuid = next((key for key in layer.below if key.startswith("bcache:")), "")
+    if layer.device:
+        _put(machine, Bcache(layer.name, layer.device, layer.held, set=uuid))
+    elif layer.type == "bcache set":
+        machine.others.append(CacheSet(layer.name, *layer.held))
+    else:
+        machine.others.append(Waiting(*layer.held))
+
+
 MIRRORS: dict[str, Callable[[Machine, Layer], None]] = {
+    "bcache": _bcache,
     "disk": lambda machine, layer: _put(machine, Disk(layer.name, layer.device, _devices(layer))),
     "dm": _dm,
     "loop": _loop,
-    "md": lambda machine, layer: _put(
-        machine, Md(layer.name, layer.device, _devices(layer), level=layer.type)
-    ),
+    "md": _md,
+    "monitor": _monitor,
     "mount": _mount,
+    "nbd": lambda machine, layer: _put(machine, Nbd(layer.name, layer.device)),
     "partition": lambda machine, layer: _put(
         machine, Partition(layer.name, layer.device, _devices(layer))
     ),
+    "scsi": lambda machine, layer: _put(machine, Scsi(layer.name, layer.device)),
     "swap": _swap,
     "zram": lambda machine, layer: _put(machine, Zram(layer.name, layer.device, _devices(layer))),
 }
@@ -164,6 +203,10 @@ class SimHolder:
         """Mark a dm device for being removed when it is closed."""
         self.machine.the(Dm, device).deferred = True
         self.machine.closed(device)
+
+    def silence(self, device: str) -> None:
+        """Have a disk answer nothing any more."""
+        self.machine.devices[device].dead = True
 
     def _count_writers(self) -> None:
         for mount in self.machine.mounts:

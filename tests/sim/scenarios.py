@@ -27,7 +27,27 @@ mirror() {
     mdadm --create $1 --quiet --run --level=1 --metadata=1.2 --bitmap=none --assume-clean \
         --raid-devices=2 $2 $3
 }
-empty() { dd if=/dev/zero of=$1 bs=64k count=17 conv=fsync status=none; }
+wiped() { dd if=/dev/zero of=$1 bs=64k count=17 conv=fsync status=none; }
+contained() {
+    for each in /dev/vdf /dev/vdg; do wiped $each; done
+    export IMSM_NO_PLATFORM=1 IMSM_DEVNAME_AS_SERIAL=1
+    mdadm --create $1 --quiet --run --metadata=imsm --raid-devices=2 /dev/vdf /dev/vdg
+    mdadm --create $2 --quiet --run --level=1 --size=16M --assume-clean --raid-devices=2 $1
+    until [ -s /run/mdadm/${1#/dev/}.pid ]; do usleep 10000; done
+}
+bcached() {
+    for each in /dev/vdf /dev/vdg; do wiped $each; done
+    /usr/sbin/make-bcache --bucket 64k --writeback -B /dev/vdf -C /dev/vdg >/dev/null
+    for each in /dev/vdf /dev/vdg; do echo $each >/sys/fs/bcache/register; done
+    until [ -e /sys/block/bcache0/bcache/cache ]; do usleep 10000; done
+}
+appears() {
+    until grep -qs '[1-9]' /sys/block/$1/size; do usleep 10000; done
+}
+served() {
+    /run/nbd /dev/$1 $2 >/run/server-$(cat /sys/block/$1/dev)
+    appears $1
+}
 partition() {
     printf '\\0\\0\\0\\0\\203\\0\\0\\0\\0\\010\\0\\0\\0\\060\\0\\0' |
         dd of=$1 bs=1 seek=446 conv=notrunc status=none
@@ -455,7 +475,7 @@ SCENARIOS = (
     ),
     Scenario(
         "a pool and its thin volumes",
-        "empty /dev/vdc; dmsetup create x29 --table"
+        "wiped /dev/vdc; dmsetup create x29 --table"
         ' "0 32768 thin-pool /dev/vdc /dev/vdd 128 0 1 skip_block_zeroing";'
         'for each in 0 1; do dmsetup message x29 0 "create_thin $each"; done;'
         "for each in 0 1; do dmsetup create y29-$each --table"
@@ -522,7 +542,7 @@ SCENARIOS = (
     ),
     Scenario(
         "an origin and its snapshot",
-        "empty /dev/vdd; linear x31 /dev/vdc; linear y31 /dev/vdd; "
+        "wiped /dev/vdd; linear x31 /dev/vdc; linear y31 /dev/vdd; "
         'dmsetup create s31 --table "0 32768 snapshot /dev/mapper/x31 /dev/mapper/y31 P 8";'
         'dmsetup create o31 --table "0 32768 snapshot-origin /dev/mapper/x31";'
         "ext4 /dev/mapper/o31 /m31",
@@ -550,6 +570,186 @@ SCENARIOS = (
         dm_remove s31               ok
         dm_remove y31               ok
         dm_remove x31               ok
+        """,
+    ),
+    Scenario(
+        "a bcache device that is stopped, and then its cache set",
+        "bcached; ext4 /dev/bcache0 /m32",
+        """
+        stop_array vdf              EBUSY
+        stop_array vdg              EBUSY
+        open f /m32/file write      ok
+        write f                     ok
+        write /sys/dev/block/@bcache0/bcache/stop 1     ok
+        flush bcache0               ENXIO
+        syncfs /m32                 ok
+        close f                     ok
+        stop_array vdf              EBUSY
+        umount /m32                 ok
+        wait                        ok
+        wait                        ok
+        flush bcache0               ENXIO
+        stop_array vdf              ENOTTY
+        stop_array vdg              EBUSY
+        write /sys/dev/block/@vdg/bcache/set/stop 1     ok
+        wait                        ok
+        wait                        ok
+        write /sys/dev/block/@vdg/bcache/set/stop 1     ENOENT
+        stop_array vdg              ENOTTY
+        """,
+    ),
+    Scenario(
+        "a cache set that is stopped while a bcache device is in use",
+        "bcached; ext4 /dev/bcache0 /m33",
+        """
+        write /sys/dev/block/@vdg/bcache/set/stop 1     ok
+        wait                        ok
+        flush bcache0               ENXIO
+        open f /m33/file write      ok
+        write f                     ok
+        syncfs /m33                 ok
+        close f                     ok
+        stop_array vdf              EBUSY
+        stop_array vdg              EBUSY
+        umount /m33                 ok
+        wait                        ok
+        wait                        ok
+        write /sys/dev/block/@bcache0/bcache/stop 1     ENOENT
+        stop_array vdf              ENOTTY
+        stop_array vdg              ENOTTY
+        """,
+    ),
+    Scenario(
+        "a backing device that waits for its cache set",
+        "bcached; set=$(readlink -f /sys/block/vdg/bcache/set); echo 1 >$set/stop;"
+        "while [ -e /sys/block/vdf/bcache ] || [ -e $set ]; do usleep 10000; done;"
+        "until echo /dev/vdf >/sys/fs/bcache/register; do usleep 10000; done",
+        """
+        stop_array vdf              EBUSY
+        write /sys/dev/block/@vdf/bcache/stop 1     ok
+        wait                        ok
+        write /sys/dev/block/@vdf/bcache/stop 1     ENOENT
+        stop_array vdf              ENOTTY
+        """,
+    ),
+    Scenario(
+        "a container whose array is kept by a monitor",
+        "contained /dev/md35 /dev/md36; ext4 /dev/md36 /m35",
+        """
+        stop_array md36             EBUSY
+        flush md35                  EIO
+        open f /m35/file write      ok
+        write f                     ok
+        write /sys/dev/block/@md36/md/array_state inactive      EBUSY
+        syncfs /m35                 ok
+        close f                     ok
+        umount /m35                 ok
+        flush md36                  ok
+        read /sys/dev/block/@md36/md/array_state        ok active
+        write /sys/dev/block/@md36/md/array_state clean         ok
+        read /sys/dev/block/@md36/md/array_state        ok clean
+        write /sys/dev/block/@md36/md/array_state inactive      ok
+        wait                        ok
+        wait                        ok
+        read /sys/dev/block/@md36/md/array_state        ENOENT
+        stop_array vdf              EBUSY
+        stop_array md35             ok
+        stop_array vdf              ENOTTY
+        """,
+    ),
+    Scenario(
+        "an array in a container whose monitor has gone",
+        "contained /dev/md37 /dev/md38; ext4 /dev/md38 /m37; sync;"
+        "until echo clean >/sys/block/md38/md/array_state; do usleep 10000; done;"
+        "kill -9 $(cat /run/mdadm/md37.pid)",
+        """
+        read /sys/dev/block/@md38/md/array_state        ok clean
+        open f /m37/file write      ok
+        write f                     ok
+        syncfs /m37                 HANG
+        read /sys/dev/block/@md38/md/array_state        ok write-pending
+        write /sys/dev/block/@md38/md/array_state active        ok
+        hear                        syncfs /m37: ok
+        close f                     ok
+        umount /m37                 ok
+        flush md38                  ok
+        write /sys/dev/block/@md38/md/array_state inactive      ok
+        read /sys/dev/block/@md38/md/array_state        ok inactive
+        flush md38                  EIO
+        stop_array md38             ok
+        stop_array md37             ok
+        """,
+    ),
+    Scenario(
+        "a container that is stopped before its array",
+        "contained /dev/md39 /dev/md40",
+        """
+        stop_array md39             ok
+        flush md40                  ok
+        stop_array md40             ok
+        stop_array vdf              ENOTTY
+        """,
+    ),
+    Scenario(
+        "a network block device",
+        "served nbd0 /dev/vdc; ext4 /dev/nbd0 /m41",
+        """
+        flush nbd0 alone            EBUSY
+        umount /m41                 ok
+        flush nbd0 alone            ok
+        clear_nbd nbd0 disconnect   ok
+        wait                        ok
+        read /sys/dev/block/@nbd0/size      ok 0
+        flush nbd0                  EIO
+        clear_nbd nbd0 disconnect   ok
+        clear_nbd nbd0              ok
+        """,
+    ),
+    Scenario(
+        "a network block device whose server is silent",
+        "served nbd0 /dev/vdc; ext4 /dev/nbd0 /m42",
+        """
+        open f /m42/file write      ok
+        write f                     ok
+        silence nbd0                ok
+        syncfs /m42                 HANG
+        clear_nbd nbd0              ok
+        hear                        syncfs /m42: EIO
+        flush nbd0                  EIO
+        close f                     ok
+        umount /m42                 ok
+        clear_nbd nbd0              ok
+        """,
+    ),
+    Scenario(
+        "a SCSI disk that is deleted",
+        "rmmod scsi_debug; modprobe scsi_debug; appears sda; ext4 /dev/sda /m43",
+        """
+        flush sda alone             EBUSY
+        stop_array sda              EBUSY
+        umount /m43                 ok
+        flush sda alone             ok
+        write /sys/dev/block/@sda/device/delete 1       ok
+        flush sda                   ENXIO
+        read /sys/dev/block/@sda/size                   ENOENT
+        write /sys/dev/block/@sda/device/delete 1       ENOENT
+        """,
+    ),
+    Scenario(
+        "a SCSI disk that is deleted while it is in use",
+        "rmmod scsi_debug; modprobe scsi_debug; appears sda; linear x44 /dev/sda;"
+        "ext4 /dev/mapper/x44 /m44",
+        """
+        open f /m44/file write      ok
+        write f                     ok
+        write /sys/dev/block/@sda/device/delete 1       ok
+        flush sda                   ENXIO
+        read /sys/dev/block/@sda/size                   ENOENT
+        syncfs /m44                 EIO
+        flush x44                   EIO
+        close f                     ok
+        umount /m44                 ok
+        dm_remove x44               ok
         """,
     ),
 )

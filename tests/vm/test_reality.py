@@ -23,6 +23,7 @@ from tests.vm.hardware import Disk, Hardware
 from tests.vm.layers import Ext4, Modules
 from tests.vm.standing import Tray, saved, standing
 from tests.vm.states import INITRAMFS
+from tests.vm.tools import tool
 from tests.vm.turns import Turn
 
 PROGRAM = "tests.inside.act"
@@ -31,28 +32,18 @@ PROGRAM = "tests.inside.act"
 class Tools(Modules):
     """Modules, and the programs that go with them."""
 
-    programs: ClassVar[tuple[str, ...]] = ("sbin/mkfs.btrfs",)
+    programs: ClassVar[tuple[str, ...]] = ("sbin/mdmon", "sbin/mkfs.btrfs", "usr/sbin/make-bcache")
 
 
+MODULES = (
+    "bcache", "btrfs", "dm-multipath", "dm-round-robin", "dm-snapshot", "dm-thin-pool", "loop",
+    "nbd", "overlay", "raid1", "scsi_debug", "zram",
+)  # fmt: skip
 # The programs that build things are on the initramfs, so that stays the root.
 BENCH = stacks.Stack(
     "bench",
     Hardware((Disk("a", 64), *(Disk(name, 16) for name in "bcd"), Disk("e", 128), Disk("f", 128))),
-    (
-        Ext4("disk/a", "/"),
-        Tools(
-            (
-                "loop",
-                "zram",
-                "overlay",
-                "btrfs",
-                "dm-thin-pool",
-                "dm-multipath",
-                "dm-round-robin",
-                "dm-snapshot",
-            )
-        ),
-    ),
+    (Ext4("disk/a", "/"), Tools(MODULES)),
     root=INITRAMFS,
     files=(),
 )
@@ -94,12 +85,13 @@ def played(said: str) -> dict[str, Played]:
 
 async def play() -> str:
     """Have all scenarios acted out in one guest."""
-    tray = Tray({"python": python.folder(PROGRAM)}, {})
+    tray = Tray({"python": python.folder(PROGRAM)}, {"nbd": tool("nbd")})
     with tempfile.TemporaryDirectory(dir=BUILD) as folder:
         async with Turn():
             state = await saved(BENCH)
             async with standing(BENCH, state, tray, Path(folder)) as started:
                 await started.machine.run("rmmod loop; modprobe loop max_part=4")
+                await started.machine.run("cp /run/tray/nbd /run; chmod 755 /run/nbd")
                 command = python.command("/run/tray/python", PROGRAM)
                 return await started.machine.run(command, deadline=300)
 

@@ -9,7 +9,7 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from tests.sim.faults import BlockedError, error
+from tests.sim.faults import error
 from tests.sim.kind import Kind
 from tests.sim.kinds.md import Md
 from tests.sim.machine import SIGTERM, Device, Process
@@ -104,14 +104,12 @@ class Member(Md):
         """Whether its metadata is being kept."""
         return bool(monitors(machine, self.container))
 
-    def pass_down(self, machine: Machine) -> None:
+    def begin_write(self, machine: Machine) -> None:
         """A write waits until its monitor has noted that it is not clean: md_write_start()."""
-        if self.dirty and self.state != "active":
-            if not self.has_monitor(machine):
-                self.stuck = True
-                raise BlockedError(self.device)
+        if self.state == "clean" and self.has_monitor(machine):
             self.state, self.noted = "active", False
-        super().pass_down(machine)
+        elif self.state == "clean":
+            self.stuck = True
 
     def flush(self, kernel: SimKernel) -> None:
         if self.state == "inactive":
@@ -208,7 +206,7 @@ class ContainerKind(Kind):
 
     def trouble(self, builder: Builder) -> None:
         """Let programs lie on what they keep, and let a monitor have died, while a write waited for
-        it or not."""
+        it or not, or before there was any."""
         machine = builder.machine
         for monitor in [p for p in machine.processes.values() if isinstance(p, Monitor)]:
             arrays = members(machine, monitor.container)
@@ -224,4 +222,6 @@ class ContainerKind(Kind):
             elif luck == 5:
                 del machine.processes[monitor.pid]
                 for array in arrays:
-                    array.kept, array.stuck = False, builder.number(1) == 0
+                    array.kept = False
+                    array.stuck = builder.number(1) == 0
+                    array.state = "active" if array.stuck or builder.number(1) else "clean"

@@ -90,6 +90,7 @@ class Mount(Thing):
         if self.silent:
             raise BlockedError
         if self.unsaved():
+            machine.begin_write(self)
             for device in self.rests_on(machine):
                 if machine.blocked(device):
                     raise BlockedError(device)
@@ -221,6 +222,7 @@ class Unseen(Thing):
     def write_back(self, kernel: SimKernel) -> None:
         """Write it out."""
         if self.dirty:
+            kernel.machine.begin_write(self)
             if kernel.machine.blocked(self.device):
                 raise BlockedError(self.device)
             if kernel.machine.fails(self.device):
