@@ -23,8 +23,8 @@ PATIENCE = 3.0
 """Seconds after which a call hangs."""
 
 SAID = "/run/said"
-REST = 0.3
-"""Seconds for what goes by itself."""
+REST, TICK = 0.3, 0.05
+"""Seconds for what goes by itself, and how often to look where it takes its time."""
 
 
 class Holder:
@@ -136,6 +136,18 @@ def write(actor: Actor, first: str, *data: str) -> None:
         actor.holder.write(first)
 
 
+def vanish(actor: Actor, path: str) -> None:
+    """Wait until a directory is gone. TimeoutError if it stays."""
+    until = actor.kernel.now() + PATIENCE
+    while actor.kernel.now() < until:
+        try:
+            actor.kernel.listdir(path)
+        except FileNotFoundError:
+            return
+        actor.kernel.sleep(TICK)
+    raise TimeoutError(path)
+
+
 CALLS: dict[str, Callable[..., object]] = {
     "clear_nbd": lambda actor, device, *how: actor.kernel.clear_nbd(device, "disconnect" in how),
     "close": lambda actor, name: actor.holder.close(name),
@@ -168,6 +180,7 @@ CALLS: dict[str, Callable[..., object]] = {
     "umount": lambda actor, target, *how: actor.kernel.umount(
         target, "detach" in how, "force" in how
     ),
+    "vanish": vanish,
     "wait": lambda actor: actor.kernel.sleep(REST),
     "write": write,
 }

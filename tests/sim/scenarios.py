@@ -586,15 +586,14 @@ SCENARIOS = (
         close f                     ok
         stop_array vdf              EBUSY
         umount /m32                 ok
-        wait                        ok
+        vanish /sys/dev/block/@bcache0                  ok
         wait                        ok
         flush bcache0               ENXIO
         stop_array vdf              ENOTTY
         stop_array vdg              EBUSY
         write /sys/dev/block/@vdg/bcache/set/stop 1     ok
+        vanish /sys/dev/block/@vdg/bcache               ok
         wait                        ok
-        wait                        ok
-        write /sys/dev/block/@vdg/bcache/set/stop 1     ENOENT
         stop_array vdg              ENOTTY
         """,
     ),
@@ -612,9 +611,9 @@ SCENARIOS = (
         stop_array vdf              EBUSY
         stop_array vdg              EBUSY
         umount /m33                 ok
+        vanish /sys/dev/block/@bcache0                  ok
+        vanish /sys/dev/block/@vdg/bcache               ok
         wait                        ok
-        wait                        ok
-        write /sys/dev/block/@bcache0/bcache/stop 1     ENOENT
         stop_array vdf              ENOTTY
         stop_array vdg              ENOTTY
         """,
@@ -627,8 +626,8 @@ SCENARIOS = (
         """
         stop_array vdf              EBUSY
         write /sys/dev/block/@vdf/bcache/stop 1     ok
+        vanish /sys/dev/block/@vdf/bcache               ok
         wait                        ok
-        write /sys/dev/block/@vdf/bcache/stop 1     ENOENT
         stop_array vdf              ENOTTY
         """,
     ),
@@ -650,8 +649,8 @@ SCENARIOS = (
         read /sys/dev/block/@md36/md/array_state        ok clean
         write /sys/dev/block/@md36/md/array_state inactive      ok
         wait                        ok
-        wait                        ok
-        read /sys/dev/block/@md36/md/array_state        ENOENT
+        stop_array md36             ok
+        vanish /sys/dev/block/@md36                     ok
         stop_array vdf              EBUSY
         stop_array md35             ok
         stop_array vdf              ENOTTY

@@ -60,13 +60,15 @@ class Container(Device):
 @dataclass
 class Member(Md):
     """An array in a container. `noted` means that its metadata says that it is clean; it has been
-    `kept` if it ever had a monitor. One that is `stuck` waits for that before a write."""
+    `kept` if it ever had a monitor. One that is `stuck` waits for that before a write. If it is
+    `at_work`, its monitor cannot take it apart."""
 
     container: str = ""
     state: str = "active"
     noted: bool = False
     kept: bool = True
     stuck: bool = False
+    at_work: bool = False
 
     def waits(self) -> bool:
         return self.stuck or super().waits()
@@ -96,9 +98,16 @@ class Member(Md):
         elif data == b"inactive":
             kernel.refuse_while_held(self)
             self.state = "inactive"
-            if self.has_monitor(kernel.machine):
-                self.noted = True
-                self._stop(kernel)
+            for monitor in monitors(kernel.machine, self.container):
+                self._note_stop(kernel, monitor)
+
+    def _note_stop(self, kernel: SimKernel, monitor: Monitor) -> None:
+        """Have its monitor note that it was stopped, look after it no more, and take it apart. It
+        tries that once: EBUSY while mddev_unlock() is still at work on what made it inactive."""
+        self.noted = True
+        monitor.files = tuple(file for file in monitor.files if f"/{self.name}/" not in file)
+        if not self.at_work:
+            self._stop(kernel)
 
     def has_monitor(self, machine: Machine) -> bool:
         """Whether its metadata is being kept."""
@@ -211,6 +220,8 @@ class ContainerKind(Kind):
         for monitor in [p for p in machine.processes.values() if isinstance(p, Monitor)]:
             arrays = members(machine, monitor.container)
             luck = builder.number(5)
+            for array in arrays:
+                array.at_work = builder.number(2) == 0
             above = [
                 mount
                 for mount in machine.mounts
