@@ -19,8 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tests.sim.mirror import SimHolder
 
-PATIENCE = 3.0
-"""Seconds after which a call hangs."""
+PATIENCE, LITTLE_PATIENCE = 3.0, 1.0
+"""Seconds after which a call hangs, and after which one does that is to: others take a tenth of
+that."""
 
 SAID = "/run/said"
 REST, TICK = 0.3, 0.05
@@ -81,8 +82,8 @@ class Actor:
         }
         self.waiting: dict[str, Call] = {}
 
-    def act(self, line: str) -> str:
-        """Do what a line says, and return what came of it."""
+    def act(self, line: str, patience: float = PATIENCE) -> str:
+        """Do what a line says, and return what came of it, by then."""
         if line == "hear":
             return self.hear()
         words = line.split(" ")
@@ -96,7 +97,7 @@ class Actor:
         elif len(words) > 1:
             words[1] = self.numbers.get(words[1], words[1])
         call = self.kernel.start(line, lambda: CALLS[words[0]](self, *words[1:]))
-        if not self.kernel.wait((call,), PATIENCE):
+        if not self.kernel.wait((call,), patience):
             self.waiting[line] = call
             return "HANG"
         return outcome(call)
@@ -149,6 +150,7 @@ def vanish(actor: Actor, path: str) -> None:
 
 
 CALLS: dict[str, Callable[..., object]] = {
+    "ask": lambda actor, device: actor.kernel.dm_status(device),
     "clear_nbd": lambda actor, device, *how: actor.kernel.clear_nbd(device, "disconnect" in how),
     "close": lambda actor, name: actor.holder.close(name),
     "defer": lambda actor, device: actor.holder.defer(device),
@@ -211,8 +213,9 @@ def play(kernel: Kernel, scenario: Scenario) -> None:
     os.sync()
     actor = Actor(kernel, Holder())
     tell("start", actor.start)
-    for line, _ in scenario.lines:
-        print(("line", line, actor.act(line)), flush=True)
+    for line, expected in scenario.lines:
+        patience = LITTLE_PATIENCE if expected == "HANG" else PATIENCE
+        print(("line", line, actor.act(line, patience)), flush=True)
     kernel.sleep(REST)
     tell("end", scan(kernel))
 

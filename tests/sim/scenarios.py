@@ -751,4 +751,97 @@ SCENARIOS = (
         dm_remove x44               ok
         """,
     ),
+    Scenario(
+        "a RAID5 that loses its members",
+        "mdadm --create /dev/md45 --quiet --run --level=5 --metadata=1.2 --bitmap=none --size=8M"
+        " --assume-clean --raid-devices=3 /dev/vdc /dev/vdd /dev/vdf; ext4 /dev/md45 /m45",
+        """
+        write /sys/dev/block/@md45/md/dev-vdc/state faulty      ok
+        open f /m45/file write      ok
+        write f                     ok
+        syncfs /m45                 ok
+        flush md45                  ok
+        write f                     ok
+        write /sys/dev/block/@md45/md/dev-vdd/state faulty      EBUSY
+        syncfs /m45                 EIO
+        flush md45                  EIO
+        close f                     ok
+        umount /m45                 ok
+        stop_array md45             ok
+        """,
+    ),
+    Scenario(
+        "a pool whose metadata is on what is suspended",
+        "wiped /dev/vdc; linear z46 /dev/vdc; dmsetup create x46 --table"
+        ' "0 32768 thin-pool /dev/mapper/z46 /dev/vdd 128 0 1 skip_block_zeroing";'
+        'dmsetup message x46 0 "create_thin 0";'
+        'dmsetup create y46 --table "0 16384 thin /dev/mapper/x46 0"; ext4 /dev/mapper/y46 /m46',
+        """
+        dm_remove z46               EBUSY
+        open f /m46/file write      ok
+        write f                     ok
+        dm_suspend z46              ok
+        syncfs /m46                 HANG
+        dm_status x46               HANG
+        dm_status y46               HANG
+        dm_resume z46               ok
+        hear                        syncfs /m46: ok, dm_status x46: ok, dm_status y46: ok
+        close f                     ok
+        umount /m46                 ok
+        dm_remove y46               ok
+        dm_remove x46               ok
+        dm_remove z46               ok
+        """,
+    ),
+    Scenario(
+        "era, which says nothing while it is suspended",
+        'wiped /dev/vdc; dmsetup create x47 --table "0 32768 era /dev/vdc /dev/vdd 128"',
+        """
+        stop_array vdc              EBUSY
+        stop_array vdd              EBUSY
+        dm_status x47               ok
+        dm_suspend x47              ok
+        ask x47                     HANG
+        dm_resume x47               ok
+        dm_status x47               ok
+        hear                        ask x47: ok
+        dm_remove x47               ok
+        stop_array vdd              ENOTTY
+        """,
+    ),
+    Scenario(
+        "a cache and a writecache, and what they stand on",
+        "for each in c d; do wiped /dev/vd$each; done; for each in c d f g; do"
+        " linear $each-48 /dev/vd$each; done; dmsetup create x48 --table"
+        ' "0 32768 cache /dev/mapper/c-48 /dev/mapper/d-48 /dev/mapper/f-48 128 1 writeback smq 0";'
+        "wiped /dev/mapper/g-48; dmsetup create y48 --table"
+        ' "0 16384 writecache s /dev/mapper/x48 /dev/mapper/g-48 4096 0";'
+        "ext4 /dev/mapper/y48 /m48",
+        """
+        dm_remove x48               EBUSY
+        dm_remove g-48              EBUSY
+        dm_remove c-48              EBUSY
+        open f /m48/file write      ok
+        write f                     ok
+        dm_suspend g-48             ok
+        syncfs /m48                 HANG
+        dm_resume g-48              ok
+        hear                        syncfs /m48: ok
+        close f                     ok
+        umount /m48                 ok
+        dm_suspend f-48             ok
+        flush y48                   HANG
+        dm_resume f-48              ok
+        hear                        flush y48: ok
+        dm_suspend y48              ok
+        dm_remove y48               ok
+        dm_remove g-48              ok
+        dm_remove d-48              EBUSY
+        dm_remove f-48              EBUSY
+        dm_remove x48               ok
+        dm_remove c-48              ok
+        dm_remove d-48              ok
+        dm_remove f-48              ok
+        """,
+    ),
 )

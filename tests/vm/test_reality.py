@@ -36,8 +36,9 @@ class Tools(Modules):
 
 
 MODULES = (
-    "bcache", "btrfs", "dm-multipath", "dm-round-robin", "dm-snapshot", "dm-thin-pool", "loop",
-    "nbd", "overlay", "raid1", "scsi_debug", "zram",
+    "bcache", "btrfs", "dm-cache-smq", "dm-era", "dm-multipath", "dm-round-robin", "dm-snapshot",
+    "dm-thin-pool", "dm-writecache", "loop", "nbd", "overlay", "raid1", "raid456", "scsi_debug",
+    "zram",
 )  # fmt: skip
 # The programs that build things are on the initramfs, so that stays the root.
 BENCH = stacks.Stack(

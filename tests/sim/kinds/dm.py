@@ -25,6 +25,9 @@ OTHER_KEYS = frozenset(("integrity", "default-key", "inlinecrypt"))
 MIRRORS = frozenset(("mirror", "raid"))
 """Targets that go on as long as one of what they rest on does."""
 
+WITH_METADATA = frozenset(("thin-pool", "thin", "cache", "era"))
+"""Targets that ask their metadata what their status is."""
+
 
 @dataclass
 class Dm(Device):
@@ -105,7 +108,11 @@ class Dm(Device):
         return found if name else [*found, "dm"]
 
     def dm_status(self, kernel: SimKernel) -> DmStatus:
-        """Describe it, and its segments."""
+        """Describe it, and its segments. What has metadata does not answer while that is being
+        written, nor does era while it is suspended: era_status() in dm-era-target.c."""
+        writes = any(target.type in WITH_METADATA for target in self.targets)
+        if (writes and kernel.in_flight(self)) or (self.is_a("era") and self.suspended):
+            raise BlockedError(self.device)
         return self.dm_info(kernel).but(targets=self.targets)  # type: ignore[no-any-return]
 
     def dm_info(self, kernel: SimKernel) -> DmStatus:
