@@ -54,7 +54,9 @@ partition() {
     printf '\\125\\252' | dd of=$1 bs=1 seek=510 conv=notrunc status=none
 }
 """
-"""Shell functions for all. `partition` makes a table with one partition, 6 MiB from 1 MiB on."""
+"""Shell functions for all. `contained` makes a container, and an array in it with a monitor, and
+`bcached` a bcache device, both on the two large disks. `served` connects a network block device to
+a server for a disk. `partition` makes a table with one partition, 6 MiB from 1 MiB on."""
 
 
 class Scenario(Value):
