@@ -337,7 +337,9 @@ SCENARIOS = (
         write /sys/dev/block/@md14/md/dev-vdd/state faulty     EBUSY
         flush md14                  EIO
         stop_array md14             ok
+        wait                        ok
         flush md14                  EIO
+        wait                        ok
         stop_array md14             ok
         """,
     ),
