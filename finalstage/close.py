@@ -82,19 +82,26 @@ class Closer:
         """Give calls that were left behind until then to come back: what they wait for is gone, or
         they were left for want of time, and then only as long as a disk below moves.
 
-        Return whether any came back.
+        Return whether any has come back, then or before.
         """
-        came_back = False
+        came_back = self.take_back(0)
         counts, moved = self.still, self.kernel.now()
-        while waiting := [call for call in self.left_behind.values() if not call.done]:
+        while self.left_behind:
             now = self.kernel.now()
             if now >= until or (while_moving and now - moved >= AGAIN):
                 break
-            came_back |= bool(self.kernel.wait(waiting, min(TICK, until - now)))
+            came_back |= self.take_back(min(TICK, until - now))
             before, counts = counts, self.transferred(self.still)
             if counts != before:
                 moved = self.kernel.now()
         return came_back
+
+    def take_back(self, timeout: float) -> bool:
+        """Wait until a call that was left behind comes back, and forget those that have; return
+        whether any has."""
+        back = self.kernel.wait(self.left_behind.values(), timeout)
+        self.left_behind = {id: call for id, call in self.left_behind.items() if call not in back}
+        return bool(back)
 
     def transferred(self, disks: Iterable[str]) -> dict[str, int]:
         """Return how many requests each disk has completed."""

@@ -509,6 +509,13 @@ def test_what_is_slow_may_take_the_time_that_is_left(seconds: float) -> None:
     assert seconds < kernel.down_at < seconds + 10
 
 
+@pytest.mark.parametrize("tenths", range(240, 270))
+def test_whenever_a_call_that_was_left_behind_comes_back_it_is_gone_on_with(tenths: int) -> None:
+    """Before others are settled, while they are, or after."""
+    kernel = shut_down(main_stack(), faults={("umount", "/oldroot"): tenths / 10})
+    assert "remaining 0" in "".join(kernel.said)
+
+
 def test_what_is_waited_for_is_said() -> None:
     said = "".join(shut_down(main_stack(), faults={("umount", "/oldroot"): 9.0}).said)
     assert "waiting for ext4 /: 2 MiB left to write, 2 s" in said
