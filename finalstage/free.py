@@ -32,8 +32,8 @@ def suspects(stack: Stack, hung: set[str]) -> list[Layer]:
     """Return the layers whose silence matters.
 
     These are the ones that hold a key, those that hang where an array is among what they stand on
-    (reboot(2) writes its superblocks, and would hang too), arrays that wait for their monitor, and
-    what all of these stand on.
+    (reboot(2) writes its superblocks, and would hang too), arrays that may wait for their monitor,
+    and what all of these stand on.
     """
     by_id = stack.by_id()
     keyed = {layer.id for layer in stack.layers if isinstance(layer, Dm) and layer.has_key}
@@ -41,7 +41,7 @@ def suspects(stack: Stack, hung: set[str]) -> list[Layer]:
     roots = keyed | {id for id in hung if io_below(stack, (id,)) & (keyed | arrays)}
     roots |= {id for id in hung if id in by_id and by_id[id].kind == "mount"}
     roots |= {layer.id for layer in stack.layers if isinstance(layer, Mount) and layer.has_server}
-    roots |= {layer.id for layer in stack.layers if isinstance(layer, Md) and layer.waits}
+    roots |= {layer.id for layer in stack.layers if isinstance(layer, Md) and layer.may_wait}
     found = io_below(stack, roots)
     return [layer for layer in stack.layers if layer.id in found]
 
@@ -94,7 +94,7 @@ def waits(layer: Layer, waited_for: set[str]) -> bool:
     A file system with a server has had its time by now, whether it hangs or not.
     """
     if isinstance(layer, Md):
-        return layer.waits
+        return layer.may_wait
     if isinstance(layer, Dm):
         return may_wait(layer, layer.id in waited_for)
     return isinstance(layer, Mount) and layer.has_server

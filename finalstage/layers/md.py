@@ -52,9 +52,9 @@ class Md(Layer):
         return self.type == CONTAINER
 
     @property
-    def waits(self) -> bool:
-        """Whether writes to it wait for a monitor, to note that it is not clean any more."""
-        return self.state == PENDING and bool(self.container)
+    def may_wait(self) -> bool:
+        """Whether writes to it may wait for a monitor, to note that it is not clean any more."""
+        return bool(self.container)
 
 
 def scan(kernel: Kernel, world: World) -> list[Md]:
@@ -157,7 +157,7 @@ def release(kernel: Kernel, layer: Layer) -> str:
     Source: Documentation/admin-guide/md.rst, dev-XXX/state.
     """
     assert isinstance(layer, Md)
-    if layer.waits:
+    if layer.may_wait and _waits(kernel, layer):
         kernel.write(state_file(layer.name), b"active")
         return "goes on without its monitor"
     path = f"/sys/dev/block/{layer.device}"
@@ -179,6 +179,14 @@ def release(kernel: Kernel, layer: Layer) -> str:
     for name in faulty:
         kernel.write(f"{path}/md/dev-{name}/state", b"faulty")
     return f"goes on without {', '.join(faulty)}" if faulty else ""
+
+
+def _waits(kernel: Kernel, layer: Layer) -> bool:
+    """Whether a write to an array waits for its monitor now."""
+    try:
+        return text(kernel, state_file(layer.name)) == PENDING
+    except OSError:
+        return False  # it has just gone
 
 
 def pass_by(kernel: Kernel, layer: Layer) -> None:

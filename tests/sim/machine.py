@@ -121,6 +121,10 @@ class Device(Thing):
     def begin_write(self, machine: Machine) -> None:
         """Take in that something is about to be written to it."""
 
+    def will_wait(self, machine: Machine) -> bool:
+        """Whether the next write to it will wait for somebody who is not there."""
+        return False
+
     def cure(self) -> None:
         """Have I/O to it end, in success or in an error, if the kernel has a way for that."""
 

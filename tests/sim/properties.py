@@ -233,7 +233,11 @@ class Excuses:
             or any(mount.busy or mount.silent for mount in machine.mounts)
         )
         self.cured: set[str] = set()
-        waiting = [device for device in machine.devices.values() if device.waits()]
+        waiting = [
+            device
+            for device in machine.devices.values()
+            if device.waits() or device.will_wait(machine)
+        ]
         # What has a key stays ready to lose it where anything below answers nothing: unblock.py.
         ready = [
             device

@@ -73,9 +73,12 @@ class Member(Md):
     def waits(self) -> bool:
         return self.stuck or super().waits()
 
+    def will_wait(self, machine: Machine) -> bool:
+        return self.state == "clean" and not self.has_monitor(machine)
+
     def cure(self) -> None:
         super().cure()
-        self.stuck = False
+        self.stuck, self.state = False, "active"
 
     def read(self, kernel: SimKernel, name: str) -> str:
         if name == "md/array_state":
@@ -93,7 +96,8 @@ class Member(Md):
             self.state = "clean"
             self.noted |= self.has_monitor(kernel.machine)
         elif data == b"active":
-            self.stuck, self.state = False, "active"
+            if self.stuck:  # on what is clean it does nothing: the next write waits all the same
+                self.stuck, self.state = False, "active"
             kernel.let_go()
         elif data == b"inactive":
             kernel.refuse_while_held(self)
