@@ -78,6 +78,12 @@ class Closer:
         self.kernel.wait((call,), 0)
         return not call.done
 
+    def has_just_ended(self, id: str) -> bool:
+        """Whether a call to this layer that was left behind has come back with success, and nobody
+        has taken notice of that yet: the scan that a plan is made of may be older."""
+        call = self.left_behind.pop(id, None)
+        return call is not None and call.error is None
+
     def hear_again(self, until: float, while_moving: bool = False) -> bool:
         """Give calls that were left behind until then to come back: what they wait for is gone, or
         they were left for want of time, and then only as long as a disk below moves.
@@ -169,10 +175,13 @@ class Run:
 
     def offer(self, step: Step) -> None:
         """Take in a step whose holders are gone."""
-        if not self.closer.hangs(step.layer.id):
-            self.ready.append(step)
-        elif self.stubborn:
+        if self.closer.hangs(step.layer.id):
+            if self.stubborn:
+                self.free_users(step)
+        elif self.closer.has_just_ended(step.layer.id):
             self.free_users(step)
+        else:
+            self.ready.append(step)
 
     def free_users(self, step: Step) -> None:
         """Offer the steps that waited for this one alone."""
