@@ -403,20 +403,21 @@ class Stage:
         """Have disks write out their caches once more, where not all on them was closed in order:
         what hangs or was sealed above one may have kept its flush from it. Where something could
         not be read, or one thing had to give way for another, it is not known either what stood on
-        which disk until when."""
+        which disk until when. What has come back late may have written to anything."""
         if not (self.failures or self.sealed or self.stack.closing() or self.unsure):
             return
+        late = self.closer.take_back(0)
         hung = self.hung()
-        disks = Stack(
+        last = Stack(
             layers=tuple(
                 layer
                 for layer in self.stack.layers
-                if (layer.is_disk or not layer.closes)
+                if (layer.is_disk or not layer.closes or (late and layer.kind != "mount"))
                 and (layer.id in self.used or self.unsure)
                 and layer.id not in hung
             )
         )
-        for group in rounds(disks, disks.layers):  # partitions first
+        for group in rounds(last, last.layers):  # partitions before disks
             calls = {layer.title: bind(layers.settle, self.kernel, layer) for layer in group}
             together(self.kernel, calls, FLUSH_SECONDS, self.leaving(LAST_CLOSE_LEAVES / 2))
 
