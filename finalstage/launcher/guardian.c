@@ -209,8 +209,8 @@ static int run_stage(struct attempt *attempt, struct child *stage, struct told *
  * them would hang. */
 static int came_far(const struct told *told)
 {
-    static const char *const early[] = {"",      "prepare", "defuse", "kill",
-                                        "files", "close",   "lock",   "settle"};
+    static const char *const early[] = {"",        "prepare", "defuse", "kill",  "files",
+                                        "unblock", "close",   "lock",   "settle"};
 
     for (size_t i = 0; i < sizeof early / sizeof *early; i++)
         if (!strcmp(told->phase, early[i]))

@@ -65,6 +65,7 @@ def test_dies_in_every_phase(happen: Happen, phase: str) -> None:
     outcome = happen(faulty(f"kill@phase:{phase}"))
     assert not outcome.problems
     assert f"signal 9 in phase {phase}" in outcome.console
+    assert ("starting it once more" in outcome.console) == (phase in EARLY)
 
 
 @pytest.mark.parametrize(
