@@ -78,9 +78,9 @@ class Closer:
         self.kernel.wait((call,), 0)
         return not call.done
 
-    def has_just_ended(self, id: str) -> bool:
-        """Whether a call to this layer that was left behind has come back with success, and nobody
-        has taken notice of that yet: the scan that a plan is made of may be older."""
+    def take_back_one(self, id: str) -> bool:
+        """Forget the call to this layer that was left behind, if there is one, and no longer hangs;
+        return whether it had success. The scan that a plan is made of may be older than that."""
         call = self.left_behind.pop(id, None)
         return call is not None and call.error is None
 
@@ -178,7 +178,7 @@ class Run:
         if self.closer.hangs(step.layer.id):
             if self.stubborn:
                 self.free_users(step)
-        elif self.closer.has_just_ended(step.layer.id):
+        elif self.closer.take_back_one(step.layer.id):
             self.free_users(step)
         else:
             self.ready.append(step)

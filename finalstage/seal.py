@@ -81,6 +81,7 @@ class Sealing:
         self.let_errors_flow = let_errors_flow
         devices = [layer for layer in stack.layers if isinstance(layer, dm.Dm)]
         self.layers = [layer for layer in devices if layer.has_key]
+        # What stands on those that have to be wiped: known when their inactive tables are dropped.
         self.above: list[dm.Dm] = []
         # Of those that are done, why a key may remain in them.
         self.errors: dict[str, str] = {}
@@ -104,15 +105,7 @@ class Sealing:
         """
         tried: set[str] = set()
         keyed = [layer for layer in self.layers if layer.id not in self.errors]
-        ids = {layer.id for layer in keyed}
-        self.above = [
-            layer
-            for layer in self.stack.layers
-            if isinstance(layer, dm.Dm)
-            and layer.targets
-            and not layer.has_key
-            and io_below(self.stack, (layer.id,)) & ids
-        ]
+        self.above = self.standing_on({layer.id for layer in keyed})
         active = [layer for layer in keyed + self.above if not layer.suspended]
         for group in rounds(self.stack, active):
             stuck = {layer.id for layer in self.active() if layer.id in tried}
@@ -126,6 +119,15 @@ class Sealing:
                 SUSPEND_SECONDS,
             )
             self.suspend_hard([layer for layer in self.active() if layer in hopeful])
+
+    def standing_on(self, keyed: set[str]) -> list[dm.Dm]:
+        """Return the devices without a key that pass down what is written to some with one."""
+        devices = (layer for layer in self.stack.layers if isinstance(layer, dm.Dm))
+        return [
+            layer
+            for layer in devices
+            if layer.targets and not layer.has_key and io_below(self.stack, (layer.id,)) & keyed
+        ]
 
     def suspend_hard(self, layers: list[dm.Dm]) -> None:
         """Suspend without flushing or freezing anything. It still waits for I/O in flight, so the

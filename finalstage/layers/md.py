@@ -133,8 +133,7 @@ def _flush_alone(kernel: Kernel, layer: Md) -> None:
     call = kernel.start(f"flush {layer.title}", bind(kernel.flush, layer.device))
     done, moved = 0, kernel.now()
     while not kernel.wait((call,), LOOK_SECONDS):
-        if text(kernel, state_file(layer.name)) == PENDING:
-            kernel.write(state_file(layer.name), b"active")
+        _let_write(kernel, layer)
         before, done = done, transferred(kernel, layer.device)
         if done != before:
             moved = kernel.now()
@@ -143,6 +142,14 @@ def _flush_alone(kernel: Kernel, layer: Md) -> None:
             return
     if call.error:
         raise call.error
+
+
+def _let_write(kernel: Kernel, layer: Layer) -> bool:
+    """Have a write that waits for an array's monitor go on without it; return whether one did."""
+    waits = text(kernel, state_file(layer.name)) == PENDING
+    if waits:
+        kernel.write(state_file(layer.name), b"active")
+    return waits
 
 
 def release(kernel: Kernel, layer: Layer) -> str:
@@ -157,8 +164,7 @@ def release(kernel: Kernel, layer: Layer) -> str:
     Source: Documentation/admin-guide/md.rst, dev-XXX/state.
     """
     assert isinstance(layer, Md)
-    if layer.may_wait and _waits(kernel, layer):
-        kernel.write(state_file(layer.name), b"active")
+    if layer.may_wait and _let_write(kernel, layer):
         return "goes on without its monitor"
     path = f"/sys/dev/block/{layer.device}"
     devices, working = {}, set()
@@ -179,14 +185,6 @@ def release(kernel: Kernel, layer: Layer) -> str:
     for name in faulty:
         kernel.write(f"{path}/md/dev-{name}/state", b"faulty")
     return f"goes on without {', '.join(faulty)}" if faulty else ""
-
-
-def _waits(kernel: Kernel, layer: Layer) -> bool:
-    """Whether a write to an array waits for its monitor now."""
-    try:
-        return text(kernel, state_file(layer.name)) == PENDING
-    except OSError:
-        return False  # it has just gone
 
 
 def pass_by(kernel: Kernel, layer: Layer) -> None:

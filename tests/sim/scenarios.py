@@ -45,7 +45,7 @@ appears() {
     until grep -qs '[1-9]' /sys/block/$1/size; do usleep 10000; done
 }
 served() {
-    /run/nbd /dev/$1 $2 >/run/server-$(cat /sys/block/$1/dev)
+    /run/trouble serve /dev/$1 $2 >/run/server-$(cat /sys/block/$1/dev)
     appears $1
 }
 partition() {

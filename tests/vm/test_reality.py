@@ -86,13 +86,13 @@ def played(said: str) -> dict[str, Played]:
 
 async def play() -> str:
     """Have all scenarios acted out in one guest."""
-    tray = Tray({"python": python.folder(PROGRAM)}, {"nbd": tool("nbd")})
+    tray = Tray({"python": python.folder(PROGRAM)}, {"trouble": tool("trouble")})
     with tempfile.TemporaryDirectory(dir=BUILD) as folder:
         async with Turn():
             state = await saved(BENCH)
             async with standing(BENCH, state, tray, Path(folder)) as started:
                 await started.machine.run("rmmod loop; modprobe loop max_part=4")
-                await started.machine.run("cp /run/tray/nbd /run; chmod 755 /run/nbd")
+                await started.machine.run("cp /run/tray/trouble /run; chmod 755 /run/trouble")
                 command = python.command("/run/tray/python", PROGRAM)
                 return await started.machine.run(command, deadline=300)
 

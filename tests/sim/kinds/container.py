@@ -119,10 +119,10 @@ class Member(Md):
 
     def begin_write(self, machine: Machine) -> None:
         """A write waits until its monitor has noted that it is not clean: md_write_start()."""
-        if self.state == "clean" and self.has_monitor(machine):
-            self.state, self.noted = "active", False
-        elif self.state == "clean":
+        if self.will_wait(machine):
             self.stuck = True
+        elif self.state == "clean":
+            self.state, self.noted = "active", False
 
     def flush(self, kernel: SimKernel) -> None:
         if self.state == "inactive":

@@ -9,10 +9,13 @@
  *   trouble comet             fork without end, each process ending as soon as it has a child
  *   trouble bomb              fork without end, each process going on
  *   trouble nbd DEVICE ADDRESS PORT NAME   connect a network block device
+ *   trouble serve DEVICE FILE   connect one to a server of its own for FILE, without a network, and
+ *                               print the server's number
  */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <endian.h>
 #include <err.h>
 #include <fcntl.h>
 #include <linux/dm-ioctl.h>
@@ -28,16 +31,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Go on in the background once this is called; who has started us then goes on too. */
-static void leave(void)
+/* Be at a place that holds nothing; who reads what we print goes on too. */
+static void detach(void)
 {
-    if (fork() != 0)
-        _exit(0);
     setsid();
     if (chdir("/run") < 0)
         _exit(1);
     for (int stream = 0; stream < 3; stream++)
         close(stream);
+}
+
+/* Go on in the background once this is called; who has started us then goes on too. */
+static void leave(void)
+{
+    if (fork() != 0)
+        _exit(0);
+    detach();
 }
 
 static void message(const char *name, const char *words)
@@ -194,6 +203,20 @@ static void receive(int stream, void *into, size_t size)
     }
 }
 
+/* Connect a device of so many blocks of 512 bytes with its server, and stay for it. */
+static void attach_nbd(const char *name, int device, unsigned long blocks, unsigned long flags,
+                       int stream)
+{
+    if (ioctl(device, NBD_SET_BLKSIZE, 512UL) < 0
+        || ioctl(device, NBD_SET_SIZE_BLOCKS, blocks) < 0
+        || ioctl(device, NBD_SET_FLAGS, flags) < 0
+        || ioctl(device, NBD_SET_SOCK, (unsigned long)stream) < 0)
+        err(1, "cannot set up %s", name);
+    leave();
+    ioctl(device, NBD_DO_IT);
+    _exit(0);
+}
+
 /* The fixed newstyle handshake with NBD_OPT_EXPORT_NAME: doc/proto.md of the NBD project. */
 static void connect_nbd(const char *name, const char *address, const char *port, char export)
 {
@@ -211,14 +234,66 @@ static void connect_nbd(const char *name, const char *address, const char *port,
     if (write(stream, &wish, sizeof wish) != sizeof wish)
         err(1, "cannot ask for an export");
     receive(stream, &found, sizeof found);
-    if (ioctl(device, NBD_SET_BLKSIZE, 512UL) < 0
-        || ioctl(device, NBD_SET_SIZE_BLOCKS, (unsigned long)ntohl(found.low) / 512) < 0
-        || ioctl(device, NBD_SET_FLAGS, (unsigned long)ntohs(found.flags)) < 0
-        || ioctl(device, NBD_SET_SOCK, stream) < 0)
-        err(1, "cannot set up %s", name);
-    leave();
-    ioctl(device, NBD_DO_IT);
-    _exit(0);
+    attach_nbd(name, device, ntohl(found.low) / 512, ntohs(found.flags), stream);
+}
+
+static void answer(int stream, const void *data, size_t size)
+{
+    if (write(stream, data, size) != (ssize_t)size)
+        _exit(0);
+}
+
+/* Answer the kernel's requests, until it disconnects: doc/proto.md of the NBD project. */
+static void answer_nbd(int stream, int file)
+{
+    for (;;) {
+        struct nbd_request asked;
+        struct nbd_reply reply = {.magic = htonl(NBD_REPLY_MAGIC)};
+        char *data;
+        size_t size;
+        unsigned int type;
+
+        receive(stream, &asked, sizeof asked);
+        type = ntohl(asked.type) & 0xffff;
+        if (type == NBD_CMD_DISC)
+            _exit(0);
+        size = type == NBD_CMD_FLUSH ? 0 : ntohl(asked.len);
+        data = malloc(size + 1);
+        memcpy(reply.handle, asked.handle, sizeof reply.handle);
+        if (type == NBD_CMD_WRITE) {
+            receive(stream, data, size);
+            if (pwrite(file, data, size, be64toh(asked.from)) != (ssize_t)size)
+                reply.error = htonl(5);
+        } else if (type == NBD_CMD_READ && pread(file, data, size, be64toh(asked.from)) < 0) {
+            reply.error = htonl(5);
+        }
+        answer(stream, &reply, sizeof reply);
+        if (type == NBD_CMD_READ && !reply.error)
+            answer(stream, data, size);
+        free(data);
+    }
+}
+
+static void serve_nbd(const char *name, const char *path)
+{
+    int device = open(name, O_RDWR), file = open(path, O_RDWR), ends[2];
+    off_t size = lseek(file, 0, SEEK_END);
+    pid_t server;
+
+    if (device < 0 || size < 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0)
+        err(1, "cannot serve %s", path);
+    server = fork();
+    if (server == 0) {
+        close(device);
+        close(ends[0]);
+        detach();
+        answer_nbd(ends[1], file);
+    }
+    close(ends[1]);
+    close(file);
+    printf("%d\n", server);
+    fflush(stdout);
+    attach_nbd(name, device, size / 512, NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH, ends[0]);
 }
 
 int main(int argc, char **argv)
@@ -243,6 +318,8 @@ int main(int argc, char **argv)
         bomb();
     else if (!strcmp(what, "nbd") && argc == 6)
         connect_nbd(on, argv[3], argv[4], *argv[5]);
+    else if (!strcmp(what, "serve") && argc == 4)
+        serve_nbd(on, argv[3]);
     else
         errx(2, "does not know how to %s", what);
     return 0;
