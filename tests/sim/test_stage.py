@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from finalstage.close import Closer
 from finalstage.kernel import Target
 from finalstage.stage import run
 from tests.sim.kernel import HANG, SimKernel
@@ -514,6 +515,14 @@ def test_whenever_a_call_that_was_left_behind_comes_back_it_is_gone_on_with(tent
     """Before others are settled, while they are, or after."""
     kernel = shut_down(main_stack(), faults={("umount", "/oldroot"): tenths / 10})
     assert "remaining 0" in "".join(kernel.said)
+
+
+def test_what_has_come_back_is_noticed_though_no_time_is_left_to_wait() -> None:
+    kernel = SimKernel(main_stack())
+    closer = Closer(kernel, kernel.said.append)
+    closer.left_behind["mount:10"] = kernel.start("umount", lambda: None)
+    assert closer.hear_again(kernel.now())
+    assert closer.left_behind == {}
 
 
 def test_what_is_waited_for_is_said() -> None:
