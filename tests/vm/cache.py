@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -43,13 +44,21 @@ def once(name: str, build: Callable[[Path], None]) -> Path:
             partial.mkdir()
             build(partial)
             partial.rename(done)
+            done.touch()
             _forget_the_unused()
-    done.touch()
+        done.touch()
     return done
 
 
 def _forget_the_unused() -> None:
-    """Remove what no run has used for long: a saved machine takes some 300 MB."""
-    for folder in BUILD.iterdir():
-        if folder.is_dir() and time.time() - folder.stat().st_mtime > UNUSED_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove what no run has used for long: a saved machine takes some 300 MB.
+
+    Not what somebody builds just now, and holds locked: a package that is unpacked there gives
+    the folder the date of its own.
+    """
+    for folder in filter(Path.is_dir, BUILD.iterdir()):
+        lock = BUILD / f"{folder.name.removesuffix('.partial')}.lock"
+        with lock.open("w") as held, suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.time() - folder.stat().st_mtime > UNUSED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
