@@ -11,6 +11,11 @@
  * and what he took stays taken, since it belongs to objects that the supervisor, this process,
  * maps too. When the last worker has gone, nothing is free any more, and all is given back.
  *
+ * Some pages may be free even then. When the common pool is empty, or only counts as empty, nobody
+ * gets what is left in the lists of his own processor: zone_watermark_fast() in mm/page_alloc.c. So
+ * in the end the ballast is given back, which is clean, and a last worker has all lists emptied into
+ * the pool, and takes more than there is: he lets the kernel take back pages of his own meanwhile.
+ *
  * Somebody else may want memory just then: the stage, a kernel thread. For these there is ballast:
  * processes that hold a little memory and wait, the first choice of the OOM killer.
  *
@@ -29,6 +34,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -38,6 +44,7 @@
 #define PIECE (2UL << 20) /* a huge page, where there are any */
 #define BALLASTS 4
 #define BALLAST (4UL << 20)
+#define OFFER (2UL << 20)
 #define PIPES 4
 #define PIPE (1 << 20)
 
@@ -165,6 +172,69 @@ static int is_worker(pid_t process, int count)
     return 0;
 }
 
+static size_t pages_there(void *offer)
+{
+    static unsigned char there[OFFER / 4096];
+    size_t count = 0;
+
+    if (mincore(offer, OFFER, there) < 0)
+        return 0;
+    for (size_t i = 0; i < sizeof there; i++)
+        count += there[i] & 1;
+    return count;
+}
+
+static void put(const char *path, const char *words)
+{
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+
+    if (file < 0 || write(file, words, strlen(words)) < 0)
+        return; /* a kernel without this: mostly all is gathered by itself */
+    close(file);
+}
+
+/* Let the kernel take back what it is offered, clean, as soon as it needs memory. */
+static int put_on_offer(char *offer)
+{
+    memset(offer, 0, OFFER);
+    return madvise(offer, OFFER, MADV_FREE);
+}
+
+/* Have all that is free put where everybody can take it from, and counted. For that it is asked for
+ * a piece so large that it has nothing else to try: __alloc_pages_direct_reclaim(). */
+static void gather(void)
+{
+    put("/proc/sys/vm/nr_hugepages", "1");
+    put("/proc/sys/vm/nr_hugepages", "0");
+    put("/proc/sys/vm/stat_refresh", "1");
+}
+
+/* Take page by page what is left, until most of what is on offer had to be taken back for it. */
+static void squeeze(size_t most)
+{
+    char *offer = reserve(OFFER, MAP_PRIVATE), *memory = reserve(most, MAP_PRIVATE);
+
+    be_expendable("0");
+    if (offer == MAP_FAILED || memory == MAP_FAILED)
+        _exit(1);
+    /* A page that is to be moved to another list is not free while a processor collects such. To
+     * move none to another node has all of them go on: lru_cache_disable() in mm/swap.c. */
+    syscall(SYS_move_pages, 0, 0UL, NULL, offer, NULL, 0);
+    madvise(offer, OFFER, MADV_NOHUGEPAGE);
+    madvise(memory, most, MADV_NOHUGEPAGE);
+    mlock2(memory, most, MLOCK_ONFAULT);
+    if (put_on_offer(offer) < 0)
+        _exit(1);
+    gather();
+    put_on_offer(offer);
+    for (size_t at = 0; at < most; at += 4096) {
+        ((volatile char *)memory)[at] = 0;
+        if (at % (16 * 4096) == 0 && pages_there(offer) < OFFER / 4096 / 4)
+            _exit(0);
+    }
+    _exit(1);
+}
+
 /* Start the ballast; false if not all of it is there. */
 static int load_ballast(pid_t *ballasts, volatile int *ready, double until)
 {
@@ -234,7 +304,8 @@ int scrub_memory(const char *seconds)
     }
     /* From here on nothing is allocated, and nothing waits behind the workers. */
     mlockall(MCL_CURRENT | MCL_ONFAULT);
-    sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 1});
+    sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK,
+                       &(struct sched_param){.sched_priority = 1});
     for (left = count; left > 0 && ballast > 0; ) {
         ended = next_end(until, &status);
         if (ended <= 0)
@@ -248,6 +319,15 @@ int scrub_memory(const char *seconds)
     }
     for (int i = 0; i < BALLASTS; i++)
         kill(ballasts[i], SIGKILL);
+    while (left == 0 && ballast > 0 && next_end(until, &status) > 0)
+        ballast--;
+    if (left == 0) {
+        pid_t last = fork();
+
+        if (last == 0)
+            squeeze(most);
+        left = last < 0 || next_end(until, &status) != last || status != 0;
+    }
     for (int i = 0; i < count; i++) {
         total += *workers[i].taken;
         kill(workers[i].process, SIGKILL);
