@@ -37,7 +37,7 @@ long now(void)
     return time.tv_sec * SECOND + time.tv_nsec / 1000000;
 }
 
-static void set_number(const char *path, const char *number)
+void set_number(const char *path, const char *number)
 {
     int file = open(path, O_WRONLY | O_CLOEXEC);
 

@@ -63,6 +63,9 @@ void reap(struct child *children, size_t count);
  * most until a time. */
 void pause_until(long until, struct child *children, size_t count, struct told *told);
 
+/* Write to a file of /proc; one that is not there is left alone, and what fails is said. */
+void set_number(const char *path, const char *number);
+
 /* Be killed earlier or later when memory runs out, at -1000 not at all. Our children are the last,
  * but not spared: where nobody is left to kill, the kernel panics (out_of_memory() in
  * mm/oom_kill.c). */

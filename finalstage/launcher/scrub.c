@@ -23,6 +23,7 @@
  * free can be had (vm.min_free_kbytes and others): finalstage/scrub.py. */
 
 #define _GNU_SOURCE
+#include "guardian.h"
 #include "launcher.h"
 
 #include <errno.h>
@@ -172,25 +173,17 @@ static int is_worker(pid_t process, int count)
     return 0;
 }
 
+/* How much of an offer was not taken back yet; all of it if that cannot be seen. */
 static size_t pages_there(void *offer)
 {
     static unsigned char there[OFFER / 4096];
     size_t count = 0;
 
     if (mincore(offer, OFFER, there) < 0)
-        return 0;
+        return sizeof there;
     for (size_t i = 0; i < sizeof there; i++)
         count += there[i] & 1;
     return count;
-}
-
-static void put(const char *path, const char *words)
-{
-    int file = open(path, O_WRONLY | O_CLOEXEC);
-
-    if (file < 0 || write(file, words, strlen(words)) < 0)
-        return; /* a kernel without this: mostly all is gathered by itself */
-    close(file);
 }
 
 /* Let the kernel take back what it is offered, clean, as soon as it needs memory. */
@@ -204,9 +197,9 @@ static int put_on_offer(char *offer)
  * a piece so large that it has nothing else to try: __alloc_pages_direct_reclaim(). */
 static void gather(void)
 {
-    put("/proc/sys/vm/nr_hugepages", "1");
-    put("/proc/sys/vm/nr_hugepages", "0");
-    put("/proc/sys/vm/stat_refresh", "1");
+    set_number("/proc/sys/vm/nr_hugepages", "1");
+    set_number("/proc/sys/vm/nr_hugepages", "0");
+    set_number("/proc/sys/vm/stat_refresh", "1");
 }
 
 /* Take page by page what is left, until most of what is on offer had to be taken back for it. */
@@ -226,13 +219,24 @@ static void squeeze(size_t most)
     if (put_on_offer(offer) < 0)
         _exit(1);
     gather();
-    put_on_offer(offer);
+    put_on_offer(offer); /* again: to gather has taken some of it */
     for (size_t at = 0; at < most; at += 4096) {
         ((volatile char *)memory)[at] = 0;
         if (at % (16 * 4096) == 0 && pages_there(offer) < OFFER / 4096 / 4)
             _exit(0);
     }
     _exit(1);
+}
+
+/* Have what the workers could not get taken too; false if that was not all, or took too long. */
+static int take_last(size_t most, double until)
+{
+    pid_t last = fork();
+    int status;
+
+    if (last == 0)
+        squeeze(most);
+    return last > 0 && next_end(until, &status) == last && status == 0;
 }
 
 /* Start the ballast; false if not all of it is there. */
@@ -263,7 +267,7 @@ int scrub_memory(const char *seconds)
     sigset_t children;
     cpu_set_t all;
     pid_t ballasts[BALLASTS], ended;
-    int count = 0, failed = 0, left, ballast = BALLASTS, status;
+    int count = 0, failed = 0, left, ballast = BALLASTS, status, complete;
     struct {
         volatile unsigned long taken;
         char rest[64 - sizeof(unsigned long)]; /* a cache line each */
@@ -321,13 +325,7 @@ int scrub_memory(const char *seconds)
         kill(ballasts[i], SIGKILL);
     while (left == 0 && ballast > 0 && next_end(until, &status) > 0)
         ballast--;
-    if (left == 0) {
-        pid_t last = fork();
-
-        if (last == 0)
-            squeeze(most);
-        left = last < 0 || next_end(until, &status) != last || status != 0;
-    }
+    complete = left == 0 && take_last(most, until);
     for (int i = 0; i < count; i++) {
         total += *workers[i].taken;
         kill(workers[i].process, SIGKILL);
@@ -336,6 +334,6 @@ int scrub_memory(const char *seconds)
     if (count == 0 || failed == count)
         dprintf(STDOUT_FILENO, "failed: no worker could be started\n");
     else
-        dprintf(STDOUT_FILENO, "%s %lu\n", left == 0 ? "all" : "part", total);
+        dprintf(STDOUT_FILENO, "%s %lu\n", complete ? "all" : "part", total);
     return 0;
 }

@@ -44,7 +44,6 @@ def once(name: str, build: Callable[[Path], None]) -> Path:
             partial.mkdir()
             build(partial)
             partial.rename(done)
-            done.touch()
             _forget_the_unused()
         done.touch()
     return done
