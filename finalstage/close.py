@@ -220,8 +220,8 @@ class Run:
     def disks_below(self, id: str) -> list[str]:
         """Return the disks to which a layer writes in the end."""
         if id not in self.disks:
-            below = io_below(self.stack, (id,))
-            self.disks[id] = [x.device for x in self.stack.layers if x.is_disk and x.id in below]
+            below = (self.stack.by_id[lower] for lower in sorted(io_below(self.stack, (id,))))
+            self.disks[id] = [layer.device for layer in below if layer.is_disk]
         return self.disks[id]
 
     def ended(self, call: Call) -> None:

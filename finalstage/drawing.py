@@ -37,8 +37,8 @@ class Drawing:
 
     def __init__(self, stack: Stack, branches: tuple[str, str, str, str]) -> None:
         self.branches = branches
-        self.layers = stack.by_id()
-        self.above = stack.above()
+        self.layers = stack.by_id
+        self.above = stack.above
         self.home: dict[str, str] = {}
         for layer in self.layers.values():
             for lower in layer.below:

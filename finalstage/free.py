@@ -35,7 +35,7 @@ def suspects(stack: Stack, hung: set[str]) -> list[Layer]:
     (reboot(2) writes its superblocks, and would hang too), arrays that may wait for their monitor,
     and what all of these stand on.
     """
-    by_id = stack.by_id()
+    by_id = stack.by_id
     keyed = {layer.id for layer in stack.layers if isinstance(layer, Dm) and layer.has_key}
     arrays = {layer.id for layer in stack.layers if is_array(layer)}
     roots = keyed | {id for id in hung if io_below(stack, (id,)) & (keyed | arrays)}

@@ -23,7 +23,7 @@ def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
     Can hang, on a process that the kernel holds in a page fault: to be run aside.
     """
     names = {layer.id: layer.title for layer in stack.layers}
-    found = {id: [names[user] for user in users] for id, users in stack.above().items() if users}
+    found = {id: [names[user] for user in users] for id, users in stack.above.items() if users}
     mounts = {layer.device: layer.id for layer in stack.layers if layer.kind == "mount"}
     devices = {layer.device: layer.id for layer in stack.layers if layer.kind != "mount"}
     namespaces: dict[str, Process] = {}
@@ -48,7 +48,7 @@ def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
             id = devices.get(device) or mounts.get(device)
             if id:
                 found.setdefault(id, []).append(f"mount namespace of {process.title}")
-    for layer in stack.closing():
+    for layer in stack.closing:
         if unseen and not found.get(layer.id) and not layer.holds_unseen:
             found[layer.id] = unseen  # nobody can look into it
     return found

@@ -6,7 +6,7 @@ comes when; so as much runs at once as the stack allows.
 
 from __future__ import annotations
 
-from finalstage.stack import covering, depths, resting, without_circles
+from finalstage.stack import covering, resting, without_circles
 from finalstage.value import Value
 
 TYPE_CHECKING = False
@@ -46,12 +46,12 @@ def plan(stack: Stack, circles: bool = True) -> Plan:
     named as what remains. What is below waits for all of them. Without `circles` they are left
     out, and what is below them too.
     """
-    outside = depths(stack)
+    outside = stack.depths
     straight = without_circles(stack)
-    above = straight.above()
-    depth = depths(straight)
+    above = straight.above
+    depth = straight.depths
     # A partition on an array does not close, but has to be flushed before the array does.
-    wanted = covering(stack, resting(stack, (layer.id for layer in stack.closing())))
+    wanted = covering(stack, resting(stack, (layer.id for layer in stack.closing)))
     order = sorted(
         (x for x in stack.layers if x.id in wanted and (circles or x.id in outside)),
         key=lambda layer: depth[layer.id],

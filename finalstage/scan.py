@@ -40,7 +40,8 @@ def scan(
     for kind in KINDS:
         found = _recognise(kernel, seen, kind, problems)
         layers.extend(found)
-        seen = seen.but(claimed=seen.claimed.union(layer.id for layer in found))
+        if found:
+            seen = seen.but(claimed=seen.claimed.union(layer.id for layer in found))
     problems += [layer.problem for layer in layers if layer.problem]
     return Stack(layers=lean(layers), problems=tuple(problems))
 

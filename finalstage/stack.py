@@ -6,7 +6,7 @@ the upper one must be gone before the lower one can go.
 
 from __future__ import annotations
 
-from finalstage.value import Value
+from finalstage.value import Value, derived
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,14 +58,16 @@ class Stack(Value):
 
     def get(self, id: str) -> Layer | None:
         """Return a layer by its id."""
-        return self.by_id().get(id)
+        return self.by_id.get(id)
 
+    @derived
     def by_id(self) -> dict[str, Layer]:
-        """Return all layers by their ids."""
+        """All layers by their ids."""
         return {layer.id: layer for layer in self.layers}
 
+    @derived
     def above(self) -> dict[str, tuple[str, ...]]:
-        """Return, for each layer, the ids of those that stand on it: its holders."""
+        """For each layer the ids of those that stand on it: its holders."""
         found: dict[str, list[str]] = {layer.id: [] for layer in self.layers}
         for layer in self.layers:
             for lower in dict.fromkeys(layer.below):
@@ -73,37 +75,38 @@ class Stack(Value):
                     found[lower].append(layer.id)
         return {id: tuple(upper) for id, upper in found.items()}
 
+    @derived
     def closing(self) -> tuple[Layer, ...]:
-        """Return the layers that should be gone in the end."""
+        """The layers that should be gone in the end."""
         return tuple(layer for layer in self.layers if layer.closes)
 
+    @derived
+    def depths(self) -> dict[str, int]:
+        """For each layer, in which round it can go: 0 is held by nobody.
 
-def depths(stack: Stack) -> dict[str, int]:
-    """Return, for each layer, in which round it can go: 0 is held by nobody.
-
-    What stands in a circle, and what lies below it, is missing in the answer.
-    """
-    above = stack.above()
-    waiting = {id: len(upper) for id, upper in above.items()}
-    layers = stack.by_id()
-    ready = [id for id, count in waiting.items() if count == 0]
-    found = dict.fromkeys(ready, 0)
-    for id in ready:  # grows while it is walked
-        for lower in dict.fromkeys(layers[id].below):
-            if lower not in waiting:
-                continue
-            waiting[lower] -= 1
-            found[lower] = max(found.get(lower, 0), found[id] + 1)
-            if waiting[lower] == 0:
-                ready.append(lower)
-    done = set(ready)
-    return {id: depth for id, depth in found.items() if id in done}
+        What stands in a circle, and what lies below it, is missing.
+        """
+        above = self.above
+        waiting = {id: len(upper) for id, upper in above.items()}
+        layers = self.by_id
+        ready = [id for id, count in waiting.items() if count == 0]
+        found = dict.fromkeys(ready, 0)
+        for id in ready:  # grows while it is walked
+            for lower in dict.fromkeys(layers[id].below):
+                if lower not in waiting:
+                    continue
+                waiting[lower] -= 1
+                found[lower] = max(found.get(lower, 0), found[id] + 1)
+                if waiting[lower] == 0:
+                    ready.append(lower)
+        done = set(ready)
+        return {id: depth for id, depth in found.items() if id in done}
 
 
 def circles(stack: Stack) -> list[tuple[Layer, ...]]:
     """Return the circles in which layers stand on each other, each on the next, the last one on the
     first. Of several that share a layer it is one."""
-    depth = depths(stack)
+    depth = stack.depths
     stuck = {layer.id: layer for layer in stack.layers if layer.id not in depth}
     found: list[tuple[Layer, ...]] = []
     seen: set[str] = set()
@@ -139,7 +142,7 @@ def lean(layers: Iterable[Layer]) -> tuple[Layer, ...]:
 
 def gives_way(stack: Stack) -> bool:
     """Whether some layer does not stand on all that it leans on."""
-    layers = stack.by_id()
+    layers = stack.by_id
     return any(
         id in layers and id not in layer.below for layer in stack.layers for id in layer.leans_on
     )
@@ -147,8 +150,10 @@ def gives_way(stack: Stack) -> bool:
 
 def without_circles(stack: Stack) -> Stack:
     """Return the stack without the edges between layers that stand on one another in a circle."""
-    depth = depths(stack)
-    layers = stack.by_id()
+    depth = stack.depths
+    if len(depth) == len(stack.layers):
+        return stack
+    layers = stack.by_id
     return stack.but(  # type: ignore[no-any-return]
         layers=tuple(
             layer
@@ -168,7 +173,7 @@ def rounds(stack: Stack, layers: Iterable[L]) -> list[list[L]]:
     """Return some layers of a stack in rounds, those that nobody holds first; among them is what
     stands in a circle, or below one."""
     found: dict[int, list[L]] = {}
-    depth = depths(stack)
+    depth = stack.depths
     for layer in layers:
         found.setdefault(depth.get(layer.id, 0), []).append(layer)
     return [found[number] for number in sorted(found)]
@@ -176,13 +181,13 @@ def rounds(stack: Stack, layers: Iterable[L]) -> list[list[L]]:
 
 def covering(stack: Stack, ids: Iterable[str]) -> set[str]:
     """Return `ids` and everything that they stand on, down to the disks."""
-    layers = stack.by_id()
+    layers = stack.by_id
     return _reached(ids, layers, lambda id: layers[id].below)
 
 
 def io_below(stack: Stack, ids: Iterable[str]) -> set[str]:
     """Return `ids` and everything that is written to when they are, down to the disks."""
-    layers = stack.by_id()
+    layers = stack.by_id
     return _reached(
         ids, layers, lambda id: (x for x in layers[id].below if x not in layers[id].places)
     )
@@ -190,7 +195,7 @@ def io_below(stack: Stack, ids: Iterable[str]) -> set[str]:
 
 def resting(stack: Stack, ids: Iterable[str]) -> set[str]:
     """Return `ids` and everything that stands on them, up to the mounts."""
-    above = stack.above()
+    above = stack.above
     return _reached(ids, above, above.__getitem__)
 
 

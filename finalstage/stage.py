@@ -199,7 +199,7 @@ class Stage:
             self.console.problem(problem)
         calls = {
             layer.title: bind(layers.HURRIES[layer.kind], self.kernel, layer)
-            for layer in self.stack.closing()
+            for layer in self.stack.closing
             if layer.kind in layers.HURRIES
         }
         for name, error in together(self.kernel, calls, HURRY_SECONDS, self.until).items():
@@ -245,12 +245,12 @@ class Stage:
         moved out of the way."""
         patience = self.request.options.budget * share
         pauses = list(PAUSES)
-        while self.stack.closing() and self.kernel.now() < until:
+        while self.stack.closing and self.kernel.now() < until:
             steps = plan(self.stack, force)
             self.closer.run(steps, until, patience, self.heard_close, layers.close)
-            before = {layer.id for layer in self.stack.closing()}
+            before = {layer.id for layer in self.stack.closing}
             self.stack = self.look()
-            after = {layer.id for layer in self.stack.closing()}
+            after = {layer.id for layer in self.stack.closing}
             if before - after:
                 continue
             if pauses:
@@ -282,10 +282,10 @@ class Stage:
         if isinstance(call.value, Stack):
             self.has_looked = True
             self.unsure = self.unsure or bool(call.value.problems) or gives_way(call.value)
-            for layer in call.value.closing():
+            for layer in call.value.closing:
                 self.seen.setdefault(layer.id, layer)  # as it was before it was sealed
             stack = self.with_unseen(call.value)
-            self.used |= covering(stack, [layer.id for layer in stack.closing()])
+            self.used |= covering(stack, [layer.id for layer in stack.closing])
             return stack
         reason = describe(call.error) if call.error else f"no answer in {SCAN_SECONDS:.0f} s"
         self.console.problem(f"cannot scan the machine: {reason}")
@@ -294,7 +294,7 @@ class Stage:
     def with_unseen(self, stack: Stack) -> Stack:
         """Return a stack with the mounts whose umount(2) has not come back. They have left the
         tree, while their file systems are still there: namespace_unlock() in fs/namespace.c."""
-        there = stack.by_id()
+        there = stack.by_id
         unseen = tuple(
             layer
             for id, layer in self.seen.items()
@@ -320,7 +320,7 @@ class Stage:
 
     def settle_until(self, until: float) -> None:
         """Do that until the time `until`."""
-        if self.stack.closing():
+        if self.stack.closing:
             self.closer.run(
                 plan(self.stack),
                 until,
@@ -331,7 +331,7 @@ class Stage:
             )
         # What is mounted where we cannot see it, in a namespace of somebody who stays.
         hung = self.hung()
-        if self.stack.closing() or hung:
+        if self.stack.closing or hung:
             patience = SYNC_BESIDE_SECONDS if hung else SYNC_SECONDS
             bounded(self.kernel, "sync", self.kernel.sync, patience, until)
 
@@ -342,7 +342,7 @@ class Stage:
         only slow gets the rest of the time instead.
         """
         until = self.leaving(FREE_LEAVES)
-        if not self.stack.closing():
+        if not self.stack.closing:
             return
         if free(self.kernel, self.stack, self.hung(), self.until, self.console.problem):
             self.attempt("end all processes", bind(self.end_all, 0.0))
@@ -404,7 +404,7 @@ class Stage:
         what hangs or was sealed above one may have kept its flush from it. Where something could
         not be read, or one thing had to give way for another, it is not known either what stood on
         which disk until when. What has come back late may have written to anything."""
-        if not (self.failures or self.sealed or self.stack.closing() or self.unsure):
+        if not (self.failures or self.sealed or self.stack.closing or self.unsure):
             return
         late = self.closer.take_back(0)
         hung = self.hung()
@@ -451,7 +451,7 @@ class Stage:
 
     def report(self) -> None:
         """Say what remains and who holds it, what became of the keys, and how long it took."""
-        remaining = [layer for layer in self.stack.closing() if layer.shown]
+        remaining = [layer for layer in self.stack.closing if layer.shown]
         held = self.holders() if remaining else {}
         for layer in remaining:
             failure = self.failures.get(layer.id)
@@ -481,7 +481,7 @@ class Stage:
         if not self.has_looked:
             self.console.problem(f"{KEY_LEFT}: nobody could look which devices there are")
             self.key_left = True
-        there = self.stack.by_id()
+        there = self.stack.by_id
         gone = [layer for layer in self.seen.values() if layer.id not in there]
         keys = len(unsealed) + sum(bool(sealed.error) for sealed in self.sealed)
         keys += not self.has_looked

@@ -9,11 +9,28 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, dataclass_transform
+
+    derived = property
 else:
 
     def dataclass_transform(**_options):
         """Tell type checkers what `Value` does; nothing at run time."""
         return lambda cls: cls
+
+    class derived:
+        """A property of a value that is worked out once: its fields do not change either."""
+
+        def __init__(self, work_out):
+            self.work_out = work_out
+
+        def __set_name__(self, owner, name):
+            self.name = name
+
+        def __get__(self, value, owner=None):
+            # From now on this is what is found first: nothing here sets, so it is no data
+            # descriptor.
+            found = value.__dict__[self.name] = self.work_out(value)
+            return found
 
 
 @dataclass_transform(frozen_default=True)
@@ -34,21 +51,28 @@ class Value:
         cls.__names__ = frozenset(cls.__fields__)
 
     def __init__(self, *args: Any, **named: Any) -> None:
-        values = {**self.__defaults__, **dict(zip(self.__fields__, args, strict=False)), **named}
+        values = self.__dict__
+        values.update(self.__defaults__)
+        if args:
+            values.update(zip(self.__fields__, args, strict=False))
+        values.update(named)
         if len(args) > len(self.__fields__) or values.keys() != self.__names__:
             raise TypeError(f"{type(self).__name__} takes {', '.join(self.__fields__)}")
-        self.__dict__.update(values)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable")
 
     __delattr__ = __setattr__  # type: ignore[assignment]
 
+    def _values(self) -> tuple[Any, ...]:
+        values = self.__dict__
+        return tuple(values[name] for name in self.__fields__)
+
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.__dict__ == other.__dict__
+        return type(self) is type(other) and self._values() == other._values()
 
     def __hash__(self) -> int:
-        return hash(tuple(self.__dict__[name] for name in self.__fields__))
+        return hash(self._values())
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={self.__dict__[name]!r}" for name in self.__fields__)
@@ -56,4 +80,5 @@ class Value:
 
     def but(self, **changes: Any) -> Any:
         """Return a copy with some fields changed."""
-        return type(self)(**{**self.__dict__, **changes})
+        values = dict(zip(self.__fields__, self._values(), strict=True))
+        return type(self)(**{**values, **changes})

@@ -7,7 +7,7 @@ Documentation/filesystems/proc.rst.
 from __future__ import annotations
 
 from finalstage import mountinfo
-from finalstage.value import Value
+from finalstage.value import Value, derived
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +66,19 @@ class World(Value):
     claimed: frozenset[str] = frozenset()
     before: tuple[Layer, ...] = ()
 
+    @derived
+    def by_name(self) -> dict[str, str]:
+        """The block devices by their kernel names."""
+        return {block.name: block.device for block in self.blocks}
+
+    @derived
+    def mounted(self) -> dict[str, list[str]]:
+        """The ids of the mounts at each place, without a slash at its end; the uppermost last."""
+        found: dict[str, list[str]] = {}
+        for mount in self.mounts:
+            found.setdefault(mount.target.rstrip("/"), []).append(mount_id(mount.id))
+        return found
+
     def name_of(self, path: str) -> str:
         """Return a path as it was called before the pivot."""
         if self.old_root and (path + "/").startswith(self.old_root + "/"):
@@ -105,14 +118,11 @@ def holding_mount(world: World, path: str) -> str:
 def holding_mounts(world: World, path: str) -> list[str]:
     """Return the ids of the mounts that a path may lie on, the uppermost last: those that reach
     deepest. There are several where one hides the others."""
-    found: list[str] = []
-    deepest = -1
-    for mount in world.mounts:
-        target = mount.target.rstrip("/")
-        if (path == target or path.startswith(f"{target}/")) and len(target) >= deepest:
-            found = [*(found if len(target) == deepest else ()), mount_id(mount.id)]
-            deepest = len(target)
-    return found
+    while path not in world.mounted:
+        path, slash, _ = path.rpartition("/")
+        if not slash:
+            return []
+    return world.mounted[path]
 
 
 def look(kernel: Kernel) -> World:

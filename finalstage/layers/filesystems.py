@@ -37,15 +37,14 @@ class Ground(Value):
 class Survey:
     """What file systems are looked up in, drawn from the world once a scan.
 
-    `numbers` are the block devices by their names, `places` the mounts at each place by their age,
-    named as before the pivot, and `carrying` the mounts below which a file system on a block
-    device is mounted.
+    `names` are those of the block devices by their numbers, `places` the mounts at each place by
+    their age, named as before the pivot, and `carrying` the mounts below which a file system on a
+    block device is mounted.
     """
 
     def __init__(self, kernel: Kernel, world: World) -> None:
         self.kernel = kernel
         self.world = world
-        self.numbers = {block.name: block.device for block in world.blocks}
         self.names = {block.device: block.name for block in world.blocks}
         self.mounts = {mount.id: mount for mount in world.mounts}
         self.places: dict[str, list[Entry]] = {}
@@ -115,7 +114,7 @@ class Survey:
                     names = self.kernel.listdir(f"{BTRFS}/{uuid}/devices")
                 except OSError:
                     continue  # "features" stands there too
-                devices = (self.numbers.get(name, "") for name in sorted(names))
+                devices = (self.world.by_name.get(name, "") for name in sorted(names))
                 self._pools.append(tuple(device for device in devices if device))
         return self._pools
 
@@ -193,7 +192,7 @@ def _ext4(survey: Survey, entry: Entry) -> Ground:
     if not pid.isdigit():
         return Ground()  # it has no journal
     thread = text(survey.kernel, f"/proc/{pid}/comm")
-    journal = survey.numbers.get(thread.removeprefix("jbd2/"), "")
+    journal = survey.world.by_name.get(thread.removeprefix("jbd2/"), "")
     return Ground(below=(block_id(journal),) if journal else ())
 
 

@@ -54,9 +54,10 @@ def scan(kernel: Kernel, world: World) -> list[Loop]:
 def standing_on(world: World, path: str) -> tuple[str, ...]:
     """Return the ids of what a file that is open in the kernel lies on: its mount, and if it is a
     block device's node that device."""
-    nodes = {f"/dev/{block.name}": block_id(block.device) for block in world.blocks}
-    found = (nodes.get(world.name_of(path)), holding_mount(world, path))
-    return tuple(id for id in found if id)
+    folder, _, name = world.name_of(path).rpartition("/")
+    device = world.by_name.get(name) if folder == "/dev" else None
+    mount = holding_mount(world, path)
+    return ((block_id(device),) if device else ()) + ((mount,) if mount else ())
 
 
 def _backing(kernel: Kernel, path: str) -> str:

@@ -60,7 +60,7 @@ class Md(Layer):
 def scan(kernel: Kernel, world: World) -> list[Md]:
     """Every array that is assembled. A stopped one keeps its name for a moment, but no members."""
     found = []
-    devices = {block.name: block.device for block in world.blocks}
+    devices = world.by_name
     for block in world.blocks:
         if "md" not in block.entries:
             continue

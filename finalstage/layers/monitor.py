@@ -54,7 +54,7 @@ def scan(kernel: Kernel, world: World) -> list[Layer]:
             container = container_of(text(kernel, f"{block.path}/md/metadata_version"))
             if container:
                 members.setdefault(container, []).append(block.name)
-    devices = {block.name: block.device for block in world.blocks}
+    devices = world.by_name
     found: list[Layer] = []
     for process in all_processes(kernel) if members else ():
         for container, arrays in members.items():

@@ -8,7 +8,7 @@ from errno import EBUSY, EINVAL, ENOTCONN
 from finalstage import mountinfo
 from finalstage.bounded import bind
 from finalstage.layers.filesystems import Survey
-from finalstage.stack import Layer, covering, depths
+from finalstage.stack import Layer, covering
 from finalstage.world import block_id, mount_id
 
 TYPE_CHECKING = False
@@ -196,8 +196,8 @@ def in_the_way(stack: Stack) -> list[tuple[Mount, Mount]]:
 
     What a swap area lies on stays: the kernel calls that by its path.
     """
-    by_id = stack.by_id()
-    depth = depths(stack)
+    by_id = stack.by_id
+    depth = stack.depths
     areas = (layer.id for layer in stack.layers if layer.kind == "swap")
     swapped_to = covering(stack, areas)
     found = []

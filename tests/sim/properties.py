@@ -13,7 +13,7 @@ from typing import Any
 from finalstage import stage
 from finalstage.plan import plan
 from finalstage.scan import scan
-from finalstage.stack import Layer, Stack, circles, covering, depths
+from finalstage.stack import Layer, Stack, circles, covering
 from finalstage.stage import KEY_LEFT, OLD_ROOT, run
 from tests.sim.builder import OWN_MOUNTS
 from tests.sim.draw import ON_MOUNTS
@@ -79,7 +79,7 @@ def complaints(machine: Machine, faults: Mapping[Any, object]) -> list[str]:
 
 def wrong_rounds(stack: Stack) -> list[str]:
     """The plan is the shortest: as many rounds as the longest chain of what is closed in it."""
-    if len(depths(stack)) < len(stack.layers):
+    if len(stack.depths) < len(stack.layers):
         return []  # something stands on itself
     steps = plan(stack)
     in_plan = {step.layer.id for step in steps.steps}
@@ -97,7 +97,7 @@ def wrong_rounds(stack: Stack) -> list[str]:
     depth = max((chain(layer) for layer in stack.layers if layer.id in in_plan), default=0)
     rounds = steps.rounds()
     found = [] if len(rounds) == depth else [f"{len(rounds)} rounds for a depth of {depth}"]
-    closing = {layer.id for layer in stack.closing()}
+    closing = {layer.id for layer in stack.closing}
     return found + [f"{id} is not in the plan" for id in sorted(closing - in_plan)]
 
 
@@ -117,7 +117,7 @@ def wrong_order(kernel: SimKernel, excuses: Excuses, before: Stack) -> list[str]
 def snapshots_on_their_origin(before: Stack) -> set[str]:
     """Return the violations of which there is no way around: a snapshot whose store lies, or may
     lie, in a file on a file system that stands on its origin has to go first."""
-    layers = before.by_id()
+    layers = before.by_id
     may_lie = before.but(
         layers=tuple(
             layer.but(below=layer.below + layer.leans_on) if layer.kind == "loop" else layer

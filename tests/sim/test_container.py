@@ -121,7 +121,7 @@ def test_who_only_is_called_so_is_no_monitor() -> None:
 
 def test_a_container_with_arrays_is_not_stopped() -> None:
     kernel = SimKernel(machine())
-    container = scan(kernel).by_id()["block:9:127"]
+    container = scan(kernel).by_id["block:9:127"]
     with pytest.raises(OSError, match="busy"):
         layers.close(kernel, container)
     assert ("stop_array", "9:127") not in kernel.done

@@ -129,7 +129,7 @@ def test_swap_is_switched_off_once_no_tmpfs_can_be_in_it(fstype: str) -> None:
         Mount(11, 10, "/oldroot/tmp", "0:50" if fstype == "tmpfs" else "8:2", fstype),
     ]
     found.swaps.append(Swap("/oldroot/dev/8:1", "8:1"))
-    by_id = stack_of(found).by_id()
+    by_id = stack_of(found).by_id
     below = [by_id[id].kind for id in by_id["mount:11"].below if id in by_id]
     assert ("swap" in below) == (fstype == "tmpfs")
 

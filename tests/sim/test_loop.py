@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from finalstage.kernel import Target
-from finalstage.stack import depths
 from finalstage.stage import run
 from tests.sim.kernel import SimKernel
 from tests.sim.kinds.disk import Disk
@@ -82,7 +81,7 @@ def test_a_loop_device_whose_file_its_own_file_system_hides_is_no_circle() -> No
         Mount(41, 40, "/oldroot/srv", "7:0"),
     ]
     stack = stack_of(machine)
-    assert set(depths(stack)) == {layer.id for layer in stack.layers}
+    assert set(stack.depths) == {layer.id for layer in stack.layers}
     kernel = shut_down(machine)
     assert not machine.devices["254:32"].dirty
     assert "remaining 0" in "".join(kernel.said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finalstage.plan import plan
-from finalstage.stack import Layer, Stack, circles, covering, depths
+from finalstage.stack import Layer, Stack, circles, covering
 
 
 def stack(**below: str) -> Stack:
@@ -42,7 +42,7 @@ def test_independent_stacks_run_side_by_side() -> None:
 def test_rounds_are_the_depth_of_the_graph() -> None:
     wide = stack(**dict.fromkeys("abcdefgh", "z"), z="")
     assert rounds(wide) == ["abcdefgh", "z"]
-    assert max(depths(wide).values()) == 1
+    assert max(wide.depths.values()) == 1
 
 
 def test_disks_that_nothing_stood_on_are_left_alone() -> None:

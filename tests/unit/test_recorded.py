@@ -44,7 +44,7 @@ def live() -> list[tuple[object, ...]]:
 
 def below(stack: Stack) -> dict[str, set[str]]:
     """Return what each layer stands on, among those that are there, by the layers' ids."""
-    return {layer.id: set(layer.below) & stack.by_id().keys() for layer in stack.layers}
+    return {layer.id: set(layer.below) & stack.by_id.keys() for layer in stack.layers}
 
 
 # -- whole -----------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ def test_nothing_is_unreadable_and_the_plan_has_all(name: str) -> None:
         assert stack.problems == ()
         steps = plan(stack).steps
         planned = [step.layer.id for step in steps]
-        assert {layer.id for layer in stack.closing()} <= set(planned)
+        assert {layer.id for layer in stack.closing} <= set(planned)
         for step in steps:
             for lower in below(stack)[step.layer.id] & set(planned):
                 assert planned.index(step.layer.id) < planned.index(lower)
@@ -163,7 +163,7 @@ def test_scan_never_raises(data: st.DataObject) -> None:
         if data.draw(st.integers(0, 3)) == 0:
             answers[question] = data.draw(st.sampled_from(ERRORS))
     stack = look(Recording(recording.but(changes, gone).entries, answers))
-    assert plan(stack).steps or not stack.closing()
+    assert plan(stack).steps or not stack.closing
     draw(stack)
 
 

@@ -39,7 +39,7 @@ def titled(stack: Stack, title: str) -> Layer:
 
 def below(stack: Stack, title: str) -> set[str]:
     """Return the titles of what a layer stands on."""
-    by_id = stack.by_id()
+    by_id = stack.by_id
     return {by_id[id].title for id in titled(stack, title).below if id in by_id}
 
 

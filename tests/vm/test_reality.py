@@ -99,7 +99,7 @@ async def play() -> str:
 
 def seen(stack: Stack) -> list[str]:
     """Return all layers, and what each stands on, as people call them."""
-    by_id = stack.by_id()
+    by_id = stack.by_id
     below = {
         layer.title: sorted(by_id[lower].title for lower in layer.below if lower in by_id)
         for layer in stack.layers
