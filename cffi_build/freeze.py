@@ -2,24 +2,20 @@
 
 The stage holds exactly the modules that importing it loads, measured in a fresh interpreter:
 nothing is imported late (DESIGN.md, rule 4), so nothing else can be needed. PyInstaller would
-follow every import statement it sees, and bring along some hundred modules more.
+follow every import statement it sees, and bring along some hundred modules more. Those in Python
+are in its libpython (frozen.py), so PyInstaller's own importers are not needed either.
 """
 
-import encodings
 import importlib.util
 import json
-import marshal
 import os
 import subprocess
 import sys
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cffi_build import project
 
-# What PyInstaller's importers import; the rest of it is frozen into libpython.
-BOOTSTRAP = frozenset(("_struct", "_thread", "marshal", "sys", "zlib"))
 # A stream or a path may be decoded with these when the locale says so.
 ENCODINGS = frozenset(
     f"encodings{name}" for name in ("", ".aliases", ".utf_8", ".ascii", ".latin_1")
@@ -45,7 +41,6 @@ class Freeze:
     bootloader: str
     root: str = str(project.ROOT)
     modules: tuple[str, ...] = ()  # everything that may go in; empty: all that PyInstaller finds
-    base_library: str = ""  # the archive that takes the place of PyInstaller's base_library.zip
     payload: str = ""  # folder that a one-file executable carries along
 
     @classmethod
@@ -101,25 +96,3 @@ def imported_modules(module: str) -> frozenset[str]:
     if done.returncode != 0:
         raise project.die(f"{module} cannot be imported:\n{done.stderr}")
     return frozenset(done.stdout.split()) - {"__main__"}
-
-
-def base_library(needed: frozenset[str], path: Path) -> Path:
-    """Writes the archive with the encodings, which Python needs before PyInstaller's importers run.
-
-    The other modules that it usually holds are frozen into libpython, or come with all the others.
-    """
-    folder = Path(str(encodings.__file__)).parent
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(name for name in needed if name.split(".")[0] == "encodings"):
-            stem = name.partition(".")[2] or "__init__"
-            code = _compile((folder / f"{stem}.py").read_text(), f"encodings/{stem}.py")
-            archive.writestr(zipfile.ZipInfo(f"encodings/{stem}.pyc"), code)
-    return path
-
-
-def _compile(source: str, name: str) -> bytes:
-    """A .pyc file that is never compared with a source file (PEP 552: hash-based, unchecked)."""
-    code = compile(source, name, "exec", dont_inherit=True, optimize=2)
-    header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)
-    return header + marshal.dumps(code)

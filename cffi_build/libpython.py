@@ -1,4 +1,5 @@
-"""Links a libpython without the built-in modules that the stage does not import.
+"""Links a libpython without the built-in modules that the stage does not import, and with the
+modules in Python that it does.
 
 Debian's libpython carries megabytes that nobody needs at shutdown (Unicode names, expat, pickle,
 hashes). All of it would be locked in memory. Debian also ships the same objects as an archive, and
@@ -10,10 +11,10 @@ import re
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 
-from cffi_build import project
+from cffi_build import frozen, project
 
 # Built-in modules that Python itself can do without, and the objects that hold nothing else. Not
 # every version has all of them.
@@ -35,54 +36,46 @@ OPTIONAL = {
     "_sha512": ("sha512module.o",),
     "_statistics": ("_statisticsmodule.o",),
     "_symtable": ("symtablemodule.o",),
+    "binascii": ("binascii.o",),
     "cmath": ("cmathmodule.o",),
     "pyexpat": ("pyexpat.o",),
     "spwd": ("spwdmodule.o",),
     "syslog": ("syslogmodule.o",),
     "unicodedata": ("unicodedata.o",),
     "xxsubtype": ("xxsubtype.o",),
+    "zlib": ("zlibmodule.o",),
 }
 
 
-def small_libpython(needed: Set[str]) -> Path:
-    """A libpython with the built-in modules `needed`, linked from the distribution's objects.
-
-    Where those are not to be had it is the distribution's own library, whole.
-    """
-    stock = stock_libpython()
+def small_libpython(needed: Set[str], modules: Sequence[frozen.Module]) -> Path:
+    """A libpython with the built-in modules `needed` and the frozen ones `modules`, linked from the
+    distribution's objects."""
     config = Path(_variable("LIBPL"))
     archive = config / f"libpython{sysconfig.get_python_version()}-pic.a"
     if not archive.exists():
-        project.say(f"no {archive}: the whole {stock.name} goes into the tree")
-        return stock
+        raise project.die(f"no {archive}", "make setup installs a Python that has it")
 
     dropped = sorted(OPTIONAL.keys() - needed)
     tools = (project.python_identity(), project.compiler_version(), Path(__file__).read_text())
-    key = project.digest(" ".join(dropped), *tools)
+    marks = [f"{module.name} {project.digest(module.code)}" for module in modules]
+    key = project.digest(" ".join(dropped), frozen.TABLE, *marks, *tools)
     folder = project.BUILD / "libpython" / key[:12]
-    library = folder / stock.name
+    library = folder / _variable("INSTSONAME")
     if not library.exists():
-        project.say(f"linking {library.name} without {', '.join(dropped)}")
+        project.say(f"linking {library.name} with {len(modules)} modules")
         shutil.rmtree(folder.parent, ignore_errors=True)
         folder.mkdir(parents=True)
-        try:
-            _link(library, archive, (config / "config.c").read_text(), dropped)
-        except subprocess.CalledProcessError:
-            project.say(f"that does not link: the whole {stock.name} goes into the tree")
-            return stock
+        _link(library, archive, (config / "config.c").read_text(), dropped, modules)
     return library
 
 
-def stock_libpython() -> Path:
-    """The distribution's shared library of the Python that runs this."""
-    folders = [Path(_variable("LIBDIR")), Path(_variable("LIBDIR"), _variable("MULTIARCH"))]
-    for folder in folders:
-        if (folder / _variable("INSTSONAME")).exists():
-            return folder / _variable("INSTSONAME")
-    raise project.die("this Python has no shared library", "make setup installs one that has")
-
-
-def _link(library: Path, archive: Path, table: str, dropped: list[str]) -> None:
+def _link(
+    library: Path,
+    archive: Path,
+    table: str,
+    dropped: list[str],
+    modules: Sequence[frozen.Module],
+) -> None:
     folder = library.parent
     names = "|".join(map(re.escape, dropped)) or "(?!)"
     reduced = folder / "config.c"
@@ -100,7 +93,9 @@ def _link(library: Path, archive: Path, table: str, dropped: list[str]) -> None:
     command = ["gcc", "-shared", "-O2", "-fPIC", "-DNDEBUG", "-DPy_BUILD_CORE"]
     command += ["-I", sysconfig.get_path("include"), f"-Wl,{','.join(linker)}"]
     command += [f"-Wl,-soname,{library.name}", "-o", str(unfinished), str(reduced)]
-    command += ["-Wl,--whole-archive", str(objects), "-Wl,--no-whole-archive", "-lz"]
+    command += [*map(str, frozen.write_sources(modules, folder))]
+    command += ["-Wl,--whole-archive", str(objects), "-Wl,--no-whole-archive"]
+    command += [] if "zlib" in dropped else ["-lz"]
     command += [*_variable("LIBS").split(), *_variable("SYSLIBS").split()]
     subprocess.run(command, check=True)
     subprocess.run(["strip", "--strip-unneeded", unfinished], check=True)

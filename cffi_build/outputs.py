@@ -4,9 +4,9 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cffi_build import archive, project, tree
+from cffi_build import archive, frozen, project, tree
 from cffi_build.bootloader import STAGE_LINK_FLAGS, bootloader
-from cffi_build.freeze import BOOTSTRAP, ENCODINGS, Freeze, base_library, imported_modules
+from cffi_build.freeze import ENCODINGS, Freeze, imported_modules
 from cffi_build.libpython import small_libpython
 from finalstage.cli.payload import MANIFEST
 
@@ -35,16 +35,15 @@ def build_outputs() -> None:
 
 def _build_tree() -> bool:
     """Builds dist/tree; says whether it differs from the one that was packed last."""
-    modules = imported_modules("finalstage.stage") | BOOTSTRAP | ENCODINGS
+    modules = imported_modules("finalstage.stage") | ENCODINGS
     project.say(f"freezing the stage: {len(modules)} modules")
     plan = Freeze(
         "stage",
         str(bootloader("stage", STAGE_LINK_FLAGS)),
         modules=tuple(sorted(modules)),
-        base_library=str(base_library(modules, project.BUILD / "base_library.zip")),
     )
     new = project.BUILD / "tree"
-    tree.assemble(new, plan.run(FROZEN), small_libpython(modules))
+    tree.assemble(new, plan.run(FROZEN), small_libpython(modules, frozen.compiled(modules)))
     known = PAYLOAD / MANIFEST
     if CPIO.exists() and TREE.exists() and known.exists():
         same = archive.manifest(new) == archive.manifest(TREE) == known.read_text()
