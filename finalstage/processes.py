@@ -89,13 +89,15 @@ def peak_kib(kernel: Kernel) -> int:
 
 
 class Population:
-    """The processes that must go, looked at again and again."""
+    """The processes that must go, looked at again and again. `seen` are the numbers of all of them
+    so far."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._daemons: dict[int, bool] = {}
         self._monitored: tuple[str, ...] | None = None
         self._asked = 0
+        self.seen: set[int] = set()
 
     def to_end(self) -> list[Process]:
         """Return those that must go: not kernel threads, zombies, storage daemons, PID 1,
@@ -122,7 +124,7 @@ class Population:
         while pid not in ours and pid:
             ours.add(pid)
             pid = parents.get(pid, 0)
-        return [
+        found = [
             process
             for process in processes
             if not process.kernel_thread
@@ -130,6 +132,8 @@ class Population:
             and process.pid not in ours
             and not self._is_storage_daemon(process.pid)
         ]
+        self.seen.update(process.pid for process in found)
+        return found
 
     def _is_storage_daemon(self, pid: int) -> bool:
         """Whether root marked it as one that storage needs to the end: argv[0] begins with @. One
@@ -159,14 +163,15 @@ class Population:
 
 def end_all(
     kernel: Kernel, term_until: float, kill_until: float, say: Callable[[str], None]
-) -> list[Process]:
-    """Ask all to end, then make them; return those that are there even so."""
+) -> tuple[list[Process], bool]:
+    """Ask all to end, then make them; return those that are there even so, and whether there was
+    anybody to ask."""
     population = Population(kernel)
     remaining = _signal_until_gone(kernel, population, SIGTERM, term_until)
     if remaining:
         say(f"killing what does not end by itself: {names(remaining)}")
         remaining = _signal_until_gone(kernel, population, SIGKILL, kill_until)
-    return remaining
+    return remaining, bool(population.seen)
 
 
 def names(processes: list[Process], most: int = 5) -> str:

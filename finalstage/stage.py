@@ -138,6 +138,7 @@ class Stage:
         self.alive: list[Process] = []
         self.stack = Stack(layers=())
         self.has_looked = False
+        self.has_changed = True
         self.seen: dict[str, Layer] = {}
         self.used: set[str] = set()
         self.unsure = False
@@ -214,19 +215,23 @@ class Stage:
 
     def end_all(self, patience: float) -> None:
         """Ask processes to end, and make those that have not after some seconds."""
+        changed, self.has_changed = self.has_changed, True
         term_until = self.kernel.now() + patience
-        self.alive = processes.end_all(
+        self.alive, asked = processes.end_all(
             self.kernel, term_until, term_until + KILL_SECONDS, self.console.say
         )
+        self.has_changed = changed or asked
 
     def unblock(self) -> None:
         """Have nothing that is written wait for somebody who will not come any more."""
-        self.stack = self.look()
-        unblock(self.kernel, self.stack, self.leaving(CLOSE_LEAVES), self.console.problem)
+        self.look_again()
+        self.has_changed = True
+        until = self.leaving(CLOSE_LEAVES)
+        self.has_changed = unblock(self.kernel, self.stack, until, self.console.problem)
 
     def close(self) -> None:
         """Close what can be closed, and look again, until nothing changes."""
-        self.stack = self.look()
+        self.look_again()
         for problem in self.stack.problems:
             self.console.problem(problem)
         until = self.leaving(CLOSE_LEAVES)
@@ -280,7 +285,7 @@ class Stage:
         call = self.kernel.start("scan", act)
         self.kernel.wait((call,), min(SCAN_SECONDS, self.until - self.kernel.now()))
         if isinstance(call.value, Stack):
-            self.has_looked = True
+            self.has_looked, self.has_changed = True, False
             self.unsure = self.unsure or bool(call.value.problems) or gives_way(call.value)
             for layer in call.value.closing:
                 self.seen.setdefault(layer.id, layer)  # as it was before it was sealed
@@ -290,6 +295,11 @@ class Stage:
         reason = describe(call.error) if call.error else f"no answer in {SCAN_SECONDS:.0f} s"
         self.console.problem(f"cannot scan the machine: {reason}")
         return self.stack
+
+    def look_again(self) -> None:
+        """Scan unless nothing was changed since the last time."""
+        if self.has_changed:
+            self.stack = self.look()
 
     def with_unseen(self, stack: Stack) -> Stack:
         """Return a stack with the mounts whose umount(2) has not come back. They have left the

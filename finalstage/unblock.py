@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 3.0
 
 
-def unblock(kernel: Kernel, stack: Stack, until: float, say: Callable[[str], None]) -> None:
+def unblock(kernel: Kernel, stack: Stack, until: float, say: Callable[[str], None]) -> bool:
     """Have devices take I/O again that need not make it wait, the lowest first: what a device had
-    put off goes on to the one below.
+    put off goes on to the one below. Return whether there was any to be asked.
 
     One with a key stays as it is, ready to lose it, where what is below takes no I/O.
     """
@@ -49,6 +49,7 @@ def unblock(kernel: Kernel, stack: Stack, until: float, say: Callable[[str], Non
                 say(f"{layer.title} {words[layer.id]}")
             if layer.suspended and (layer not in free or errors[layer.id]):
                 stuck.add(layer.id)
+    return bool(waiting)
 
 
 def _silent(kernel: Kernel, stack: Stack, layers: list[dm.Dm]) -> set[str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+from typing import Any
 
 import pytest
 
 from finalstage.close import Closer
 from finalstage.kernel import Target
+from finalstage.scan import scan
+from finalstage.stack import Stack
 from finalstage.stage import run
 from tests.sim.kernel import HANG, SimKernel
 from tests.sim.kinds.disk import Disk
@@ -332,7 +335,22 @@ def test_healthy_disks_are_never_taken_away() -> None:
     machine.devices |= {"254:0": disk("sda", "254:0"), "254:16": disk("sdb", "254:16")}
     machine.mounts[4].busy = True
     kernel = shut_down(machine)
-    assert not [path for _, path in order(kernel, "write") if path.startswith("/sys/")]
+    assert not [path for _, path in order(kernel, "write") if path.startswith("/sys/dev/")]
+
+
+def test_the_first_scan_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter((False, *[True] * 99))
+
+    def at_first_none(*arguments: Any) -> Stack:
+        if not next(calls):
+            raise OSError(errno.EIO, "")
+        return scan(*arguments)
+
+    monkeypatch.setattr("finalstage.stage.scan", at_first_none)
+    machine = main_stack()
+    machine.processes.clear()  # nobody to end, after which one would look again
+    assert "closed 4, remaining 0" in shut_down(machine).said[-1]
+
 
 
 def test_errors_panic_is_defused_before_anything_is_written() -> None:

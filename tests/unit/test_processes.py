@@ -47,7 +47,7 @@ def test_sleepers_in_the_kernel_are_not_waited_for_as_long() -> None:
         processes=OURS | {100: Process(100, state="D", immortal=True, ignores_term=True)}
     )
     kernel = SimKernel(machine)
-    (left,) = end_all(kernel, 60, 120, lambda words: None)
+    (left,), _ = end_all(kernel, 60, 120, lambda words: None)
     assert left.title == "sleep[100]"
     assert kernel.now() < 10
 
