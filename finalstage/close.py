@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Action = Callable[[Kernel, Layer], None]
     Listener = Callable[["Outcome"], None]
 
-WIDTH = 8
+WIDTH = 32
 """Steps at once. They wait for RCU and for disks, and waiting can be shared."""
 
 TICK = 1.0

@@ -62,6 +62,8 @@ FLUSH_SECONDS = 3.0
 SYNC_SECONDS, SYNC_BESIDE_SECONDS = 10.0, 1.0
 """The latter where something hangs: then sync(2) only gets the others going, and never returns."""
 
+RCU_EXPEDITED = "/sys/kernel/rcu_expedited"
+
 MOST_DRAWN = 40
 """Lines of a drawing that a console gets to show."""
 
@@ -182,6 +184,7 @@ class Stage:
         # Else only ten records are taken in five seconds: Documentation/admin-guide/sysctl/kernel.
         keep_all = bind(self.kernel.write, "/proc/sys/kernel/printk_devkmsg", b"on\n")
         self.attempt("keep all records", keep_all)
+        self.attempt("have the kernel hurry", bind(self.expedite_rcu, b"1"))
         if not self.request.as_pid1:
             self.console.problem("not started by PID 1: it stays, and with it what it holds")
 
@@ -191,6 +194,16 @@ class Stage:
             function()
         except Exception as error:
             self.console.problem(f"cannot {what}: {describe(error)}")
+
+    def expedite_rcu(self, value: bytes) -> None:
+        """Have the kernel be quick where it waits until nobody reads something any more, as for
+        each umount(2) and each device that is removed, or not: rcu_expedited_store() in
+        kernel/ksysfs.c. Not while keys are freed, which happens after a period of the usual kind:
+        keys.let_go waits for such."""
+        try:
+            self.kernel.write(RCU_EXPEDITED, value)
+        except FileNotFoundError:
+            return  # a kernel for one processor
 
     def defuse(self) -> None:
         """Let nothing panic the kernel, and nothing wait for a lost server longer than we can.
@@ -450,6 +463,7 @@ class Stage:
 
     def keys(self) -> None:
         """Clear all keyrings."""
+        self.attempt("have the kernel take its time", bind(self.expedite_rcu, b"0"))
         self.say_all(keys.clear(self.kernel, self.down_from))
 
     def scrub(self) -> None:

@@ -338,6 +338,17 @@ def test_healthy_disks_are_never_taken_away() -> None:
     assert not [path for _, path in order(kernel, "write") if path.startswith("/sys/dev/")]
 
 
+def test_the_kernel_hurries_until_keys_are_freed() -> None:
+    kernel = shut_down(main_stack())
+    hurry = ("write", "/sys/kernel/rcu_expedited")
+    assert kernel.done.count(hurry) == 2
+    first = kernel.done.index(hurry)
+    second = kernel.done.index(hurry, first + 1)
+    assert first < kernel.done.index(("umount", "/oldroot"))
+    assert kernel.done.index(("stop_array", ARRAY)) < second
+    assert second < kernel.done.index(("clear_keyrings", "0"))
+
+
 def test_the_first_scan_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter((False, *[True] * 99))
 
