@@ -23,9 +23,13 @@ class Console:
 
     def say(self, words: str, event: str = "note", **facts: object) -> None:
         """Say one line."""
+        self.show(words)
+        self.record(event, words=words, **facts)
+
+    def show(self, words: str) -> None:
+        """Say one line to whoever looks on, and leave it out of the log."""
         if not self.quiet:
             self._show(words)
-        self.record(event, words=words, **facts)
 
     def problem(self, words: str, event: str = "problem", **facts: object) -> None:
         """Say one line that must be seen even if all else is quiet."""

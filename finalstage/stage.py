@@ -64,6 +64,9 @@ SYNC_SECONDS, SYNC_BESIDE_SECONDS = 10.0, 1.0
 
 RCU_EXPEDITED = "/sys/kernel/rcu_expedited"
 
+MOST_TOLD, LONG_SECONDS = 60, 2.0
+"""How many layers the console is told of as they are closed, and which of the others too."""
+
 MOST_DRAWN = 40
 """Lines of a drawing that a console gets to show."""
 
@@ -145,6 +148,7 @@ class Stage:
         self.used: set[str] = set()
         self.unsure = False
         self.failures: dict[str, Outcome] = {}
+        self.told = 0
         self.sealed: list[Sealed] = []
         self.key_left = False
 
@@ -335,7 +339,17 @@ class Stage:
         else:
             self.failures.pop(layer.id, None)
             if layer.closes and layer.shown:
-                self.console.say(f"closed {layer.title:<40} {outcome.seconds:7.3f} s")
+                self.tell_closed(outcome)
+
+    def tell_closed(self, outcome: Outcome) -> None:
+        """Say that a layer was closed, as long as it is one of a few, or has taken long: a serial
+        console takes milliseconds a line. The log has all of them."""
+        self.told += 1
+        if self.told <= MOST_TOLD or outcome.seconds >= LONG_SECONDS:
+            words = f"closed {outcome.layer.title:<40} {outcome.seconds:7.3f} s"
+            self.console.show(words)
+        elif self.told == MOST_TOLD + 1:
+            self.console.show("closing many more, which only the log names")
 
     def settle(self) -> None:
         """Make safe what would not close: file systems read-only, caches written out."""

@@ -363,6 +363,13 @@ def test_the_first_scan_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "closed 4, remaining 0" in shut_down(machine).said[-1]
 
 
+def test_of_many_layers_the_console_is_told_of_some() -> None:
+    machine = main_stack()
+    machine.mounts += [Mount(100 + n, 10, f"/oldroot/m{n}", "254:0") for n in range(500)]
+    said = shut_down(machine).said
+    assert len(said) < 80
+    assert "closed 504, remaining 0" in said[-1]
+
 
 def test_errors_panic_is_defused_before_anything_is_written() -> None:
     machine = main_stack()
