@@ -136,15 +136,14 @@ def _collected(kernel: Kernel, until: float) -> tuple[list[str], list[str]]:
         secrets = [f"{key.type} {key.description}" for key in visible(kernel) if key.is_secret]
         others = [f"user {uid}" for uid, count in users(kernel).items() if uid and count]
         if not (secrets or others) or kernel.now() + pause >= until:
-            let_go(kernel, until)
             return secrets, others
         kernel.sleep(pause)
         pause = min(2 * pause, SLOWEST_LOOK)
 
 
 def let_go(kernel: Kernel, until: float) -> None:
-    """Wait for what the kernel frees: a key is taken off the lists, then RCU passes, and only then
-    its payload is overwritten: key_garbage_collector() in security/keys/gc.c.
+    """Wait for what the kernel frees after `clear`: a key is taken off the lists, then RCU passes,
+    and only then its payload is overwritten: key_garbage_collector() in security/keys/gc.c.
 
     Twice, since the first wait may end with a period that was under way as the key was taken off.
     """

@@ -6,7 +6,8 @@ caches are dropped, and all that is free then is taken and cleared: finalstage/l
 
 from __future__ import annotations
 
-from finalstage.bounded import bind, bounded
+from finalstage import keys
+from finalstage.bounded import bind, together
 from finalstage.lines import Line
 from finalstage.processes import all_processes
 from finalstage.world import describe, text
@@ -53,14 +54,15 @@ def scrub(kernel: Kernel, until: float, mode: str, had_encryption: bool) -> list
     To be called when all is closed and sealed, and all keys are dropped. `had_encryption` tells
     what was seen; what was closed before we came is seen by `encrypts`.
     """
-    if mode == NEVER or (mode == AUTO and not had_encryption and not encrypts(kernel)):
-        return []
-    lines = []
-    # Each by itself: to drop the caches waits for a file system whose unmounting hangs.
-    for what, function in (("drop the caches", drop_caches), ("free empty slabs", shrink_slabs)):
-        error = bounded(kernel, what, bind(function, kernel), DROP_SECONDS, until)
-        if error:
-            lines.append(Line(f"cannot {what}: {error}", bad=True))
+    wanted = mode == ALWAYS or (mode == AUTO and (had_encryption or encrypts(kernel)))
+    calls = {"wait for freed keys": bind(keys.let_go, kernel, until)}
+    if wanted:  # to drop the caches waits for a file system whose unmounting hangs
+        calls["drop the caches"] = bind(drop_caches, kernel)
+        calls["free empty slabs"] = bind(shrink_slabs, kernel)
+    errors = together(kernel, calls, DROP_SECONDS, until)
+    lines = [Line(f"cannot {what}: {why}", bad=True) for what, why in errors.items() if why]
+    if not wanted:
+        return lines
     if init_on_free(kernel):
         return [*lines, Line("memory needs no overwriting: the kernel clears what it frees")]
     return [*lines, overwrite(kernel, min(until - RESERVE, kernel.now() + LONGEST))]
@@ -121,7 +123,8 @@ def init_on_free(kernel: Kernel) -> bool:
 
 
 def overwrite(kernel: Kernel, until: float) -> Line:
-    """Have all free memory overwritten, and say how much it was."""
+    """Have all free memory overwritten, and say how much was left of it: the launcher has begun
+    when it started, scrub_early() in finalstage/launcher/scrub.c."""
     seconds = until - kernel.now()
     if seconds <= 0:
         return Line("MEMORY IS NOT OVERWRITTEN, PLAINTEXT MAY REMAIN: no time is left", bad=True)
@@ -144,10 +147,11 @@ def overwrite(kernel: Kernel, until: float) -> Line:
     if call.error or not isinstance(call.value, tuple):
         return failed(describe(call.error) if call.error else "no result")
     complete, size = call.value
-    words = f"overwrote {size // MIB} MiB of free memory in {took:.2f} s"
+    last = f"{size // MIB} MiB in {took:.2f} s"
     if complete:
-        return Line(words)
-    return Line(f"{words}, and there was no time for more: PLAINTEXT MAY REMAIN", bad=True)
+        return Line(f"overwrote all free memory, at last {last}")
+    words = f"overwrote {last}, and there was no time for more: PLAINTEXT MAY REMAIN"
+    return Line(words, bad=True)
 
 
 def failed(reason: str) -> Line:

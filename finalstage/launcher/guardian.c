@@ -250,8 +250,10 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
     mlockall(MCL_CURRENT | MCL_FUTURE);
     if (free_memory() < STAGE_NEEDS)
         aside("make room", make_room, NULL, SECOND);
-    if (arguments[0])
+    if (arguments[0]) {
         keep_victims(attempt.arguments[0]);
+        scrub_early(attempt.arguments[0]);
+    }
 
     attempt.number = 1;
     attempt.channel = open_channel();

@@ -30,6 +30,9 @@ void enter_tree(void);
 /* Run the stage, and take the machine down if it does not. Returns only if that failed. */
 void guard_stage(char **arguments, char **environment, int as_pid1);
 
+/* Begin with that while the stage is still at work, and leave it enough. `name` is our argv[0]. */
+void scrub_early(char *name);
+
 /* Overwrite free memory, for some seconds at most, and say on standard output how much of it:
  * "all BYTES", "part BYTES", or "failed: REASON". Returns the exit status. */
 int scrub_memory(const char *seconds);

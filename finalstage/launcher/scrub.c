@@ -46,6 +46,9 @@
 #define BALLASTS 4
 #define BALLAST (4UL << 20)
 #define OFFER (2UL << 20)
+#define EARLY_LEAVES 8                /* a share of all memory */
+#define EARLY_LEAST (64UL << 20)
+#define EARLY_TICK (20 * 1000 * 1000) /* nanoseconds */
 #define PIPES 4
 #define PIPE (1 << 20)
 
@@ -257,6 +260,66 @@ static int load_ballast(pid_t *ballasts, volatile int *ready, double until)
         nanosleep(&moment, NULL);
     }
     return *ready == BALLASTS;
+}
+
+/* Take what is free now, and keep it: that is then done when the rest is to be overwritten. */
+static int take_early(void *name)
+{
+    struct sysinfo info;
+    unsigned long most, left, taken = 0;
+    char *memory;
+
+    *(char *)name = '@'; /* like a storage daemon: the stage does not end it */
+    be_expendable("1000");
+    sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0});
+    if (sysinfo(&info) < 0)
+        return 1;
+    most = info.totalram * info.mem_unit / PIECE * PIECE;
+    left = most / EARLY_LEAVES > EARLY_LEAST ? most / EARLY_LEAVES : EARLY_LEAST;
+    memory = reserve(most + PIECE, MAP_PRIVATE);
+    if (memory == MAP_FAILED)
+        return 1;
+    memory += PIECE - (unsigned long)memory % PIECE;
+    madvise(memory, most, MADV_HUGEPAGE);
+    for (;;) {
+        struct timespec moment = {.tv_nsec = EARLY_TICK};
+
+        while (taken < most && sysinfo(&info) == 0 && info.freeram * info.mem_unit > left + PIECE &&
+               take(memory + taken))
+            taken += PIECE;
+        nanosleep(&moment, NULL);
+    }
+}
+
+static int is_in(const char *path, const char *word)
+{
+    char text[4096];
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = read(file, text, sizeof text - 1);
+
+    close(file);
+    if (got < 0)
+        return 0;
+    text[got] = '\0';
+    for (ssize_t at = 0; at < got; at++)
+        if (text[at] == '\0') /* between arguments */
+            text[at] = '=';
+    return strstr(text, word) != NULL;
+}
+
+/* Nothing is taken where swap may have to be read back, or nothing is encrypted. */
+void scrub_early(char *name)
+{
+    struct child child;
+    cpu_set_t all;
+
+    if (access("/sys/module/dm_crypt", F_OK) < 0 || is_in("/proc/swaps", "/") ||
+        is_in("/proc/cmdline", "init_on_free=1") || is_in("/proc/cmdline", "finalstage.scrub=n") ||
+        is_in("/proc/self/cmdline", "--scrub=n") || sched_getaffinity(0, sizeof all, &all) < 0)
+        return;
+    /* One processor is left to the stage. */
+    for (int processor = CPU_COUNT(&all) > 1; processor < CPU_COUNT(&all); processor++)
+        start_child(&child, take_early, name);
 }
 
 int scrub_memory(const char *seconds)

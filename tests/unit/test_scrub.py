@@ -49,7 +49,7 @@ def test_encryption_that_was_closed_before_is_known() -> None:
 def test_it_is_said_how_much_and_settings_are_put_back() -> None:
     machine = here()
     (line,) = scrub.scrub(SimKernel(machine), 90, "always", True)
-    assert line.words.startswith("overwrote 400 MiB of free memory in ")
+    assert line.words.startswith("overwrote all free memory, at last 400 MiB in ")
     assert not line.bad
     assert machine.settings[PANIC] == "1"
     assert machine.processes[STAGE].oom_score_adj == -998
