@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 BLOCKS = "/sys/class/block"
+MAPPED = frozenset(("dm", "slaves"))
 
 
 class Block(Value):
@@ -141,13 +142,38 @@ def text(kernel: Kernel, path: str) -> str:
     return kernel.read(path).decode("utf-8", "surrogateescape").rstrip("\n")
 
 
+def _mapper_major(kernel: Kernel) -> str:
+    """Return the major number of the device mapper's block devices, or "" where their directories
+    have to be looked into all the same: bcache has one in those that it uses."""
+    try:
+        kernel.listdir("/sys/fs/bcache")
+    except OSError:
+        pass
+    else:
+        return ""
+    try:
+        blocks = text(kernel, "/proc/devices").partition("Block devices:\n")[2]
+    except OSError:
+        return ""
+    for line in blocks.split("\n"):
+        major, _, driver = line.strip().partition(" ")
+        if driver == "device-mapper":
+            return major
+    return ""
+
+
 def _blocks(kernel: Kernel, problems: list[str]) -> list[Block]:
     try:
         names = sorted(kernel.listdir(BLOCKS))
     except OSError as error:
         problems.append(f"cannot list the block devices: {describe(error)}")
         return []
-    found = [block for name in names if (block := _block(kernel, name, problems))]
+    major = _mapper_major(kernel)
+    found = [
+        block
+        for name in names
+        if (block := _mapped(kernel, name, major) or _block(kernel, name, problems))
+    ]
     numbers = {block.name: block.device for block in found}
     return [
         block.but(
@@ -156,6 +182,19 @@ def _blocks(kernel: Kernel, problems: list[str]) -> list[Block]:
         )
         for block in found
     ]
+
+
+def _mapped(kernel: Kernel, name: str, major: str) -> Block | None:
+    """Return a device of the device mapper, whose name tells its number: alloc_dev() in
+    drivers/md/dm.c. None if it is something else, or cannot be read."""
+    minor = name.removeprefix("dm-")
+    if not major or minor == name or not minor.isdigit():
+        return None
+    try:
+        slaves = kernel.listdir(f"{BLOCKS}/{name}/slaves")
+    except OSError:
+        return None
+    return Block(name, f"{major}:{minor}", -1, MAPPED, tuple(sorted(slaves)), "")
 
 
 def _block(kernel: Kernel, name: str, problems: list[str]) -> Block | None:

@@ -14,7 +14,7 @@ from errno import ENXIO
 from finalstage.bounded import bind
 from finalstage.kernel import DmStatus, Target
 from finalstage.stack import Layer
-from finalstage.world import block_id, describe
+from finalstage.world import block_id, describe, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _layer(kernel: Kernel, block: Block, answer: Answer) -> Dm:
 
 def _info(kernel: Kernel, block: Block, answer: Exception | Call) -> DmStatus:
     """Return what a device is as far as that can be seen without its targets."""
-    whole = Target(0, max(block.sectors, 0), UNREAD if isinstance(answer, Exception) else SILENT)
+    whole = Target(0, _sectors(kernel, block), UNREAD if isinstance(answer, Exception) else SILENT)
     if not _is_going(answer):
         try:
             status = kernel.dm_info(block.device)
@@ -179,6 +179,14 @@ def _info(kernel: Kernel, block: Block, answer: Exception | Call) -> DmStatus:
             answer = error
     targets = () if _is_going(answer) else (whole,)
     return DmStatus(block.name, "", 0, False, False, bool(targets), False, targets)
+
+
+def _sectors(kernel: Kernel, block: Block) -> int:
+    """Return how large a device is, which is only read where its table does not tell."""
+    try:
+        return int(text(kernel, f"{block.path}/size"))
+    except (OSError, ValueError):
+        return max(block.sectors, 0)
 
 
 def _is_going(answer: object) -> bool:

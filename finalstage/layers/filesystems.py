@@ -8,7 +8,7 @@ gone, and tried again then.
 from __future__ import annotations
 
 from finalstage.mountinfo import unescape
-from finalstage.value import Value
+from finalstage.value import Value, derived
 from finalstage.world import block_id, mount_id, swap_id, text
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ OVERLAY_DIRECTORIES = frozenset(("lowerdir", "lowerdir+", "datadir+", "upperdir"
 DEVICE_OPTIONS = frozenset(("logdev", "rtdev", "jdev"))
 SERVER_ID = "nfsd"
 BTRFS = "/sys/fs/btrfs"
+JOURNALS = "/proc/fs/jbd2"
 NO_DEVICE = "0:0"
 
 
@@ -103,6 +104,14 @@ class Survey:
         held |= {mount.device for mount in self.world.mounts}
         free = (block for block in self.world.blocks if block.sectors and block.device not in held)
         return tuple(block_id(block.device) for block in free)
+
+    @derived
+    def has_journals_elsewhere(self) -> bool:
+        """Whether a journal may have a device of its own: its entry is then called as that is."""
+        try:
+            return any(name in self.world.by_name for name in self.kernel.listdir(JOURNALS))
+        except OSError:
+            return True  # as far as can be seen
 
     def pools(self) -> list[tuple[str, ...]]:
         """Return the devices of each btrfs; those that are missing are not there, those of a seed
@@ -187,6 +196,8 @@ def _ext4(survey: Survey, entry: Entry) -> Ground:
     journal's inode behind it if it has one. Sources: journal_task_show() in fs/ext4/sysfs.c,
     jbd2_journal_init_dev() and _inode() in fs/jbd2/journal.c.
     """
+    if not survey.has_journals_elsewhere:
+        return Ground()
     name = survey.names.get(entry.device, "")
     pid = text(survey.kernel, f"/sys/fs/ext4/{name}/journal_task")
     if not pid.isdigit():

@@ -267,6 +267,7 @@ class Machine:
     vaults_in_use: set[bytes] = field(default_factory=set)
     settings: dict[str, str] = field(
         default_factory=lambda: {
+            "/proc/devices": "Block devices:\n  7 loop\n  8 sd\n  9 md\n253 device-mapper",
             "/proc/sys/vm/panic_on_oom": "1",
             "/proc/sys/vm/drop_caches": "0",
             "/proc/sys/kernel/printk_devkmsg": "ratelimit",

@@ -14,6 +14,7 @@ from finalstage.layers import dm, swap
 from finalstage.scan import scan
 from finalstage.stack import Layer, Stack
 from tests.sim.kernel import SimKernel
+from tests.sim.kinds.bcache import Waiting
 from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.dm import Dm
 from tests.sim.kinds.md import Md
@@ -103,7 +104,9 @@ EIO = OSError(errno.EIO, os.strerror(errno.EIO))
 def test_a_device_of_which_something_cannot_be_read_keeps_its_place(path: str) -> None:
     """It is named, all others are there, and only what was asked in vain is missing."""
     fault = ("read" if path in ("/dev", "/size") else "listdir", f"/sys/class/block/dm-0{path}")
-    stack = look(main_stack(), {fault: EIO})
+    machine = main_stack()
+    del machine.settings["/proc/devices"]  # so nothing is known by its name
+    stack = look(machine, {fault: EIO})
     assert stack.problems[0] == "cannot read block device dm-0: I/O error"
     (device,) = [
         layer for layer in stack.layers if "cryptroot" in layer.name or layer.name == "dm-0"
@@ -112,6 +115,20 @@ def test_a_device_of_which_something_cannot_be_read_keeps_its_place(path: str) -
     assert below(stack, device.title) == (set() if path == "/slaves" else {"raid1 md0"})
     assert titled(stack, "ext4 /")
     assert titled(stack, "raid1 md0")
+
+
+def test_what_the_name_of_a_mapped_device_tells_is_not_read() -> None:
+    machine = main_stack()
+    faults = {("read", f"/sys/class/block/dm-0{path}"): EIO for path in ("/dev", "/size")}
+    assert look(machine, faults) == look(machine)
+    assert look(machine, {("listdir", "/sys/class/block/dm-0/slaves"): EIO}).problems
+
+
+def test_a_mapped_device_below_bcache_is_seen() -> None:
+    machine = main_stack()
+    machine.devices["253:9"] = Dm("dm-9", "253:9", targets=(Target(0, 8, "linear"),))
+    machine.others.append(Waiting("253:9"))
+    assert below(look(machine), "bcache backing dm-9") == {"linear dm-9"}
 
 
 def test_a_device_that_goes_meanwhile_is_not_listed() -> None:

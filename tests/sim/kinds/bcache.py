@@ -168,6 +168,11 @@ class BcacheKind(Kind):
         return next((found for found in sets if found.uuid == uuid), None)
 
     def listdir(self, kernel: SimKernel, path: str) -> list[str]:
+        machine = kernel.machine
+        if path == SETS and any(
+            isinstance(x, CacheSet | Waiting | Bcache) for x in machine.things()
+        ):
+            return ["register", *(x.uuid for x in machine.others if isinstance(x, CacheSet))]
         device, _ = kernel.block(path)
         found = self._of(kernel.machine, device) if device else self._set(kernel.machine, path)
         if isinstance(found, CacheSet):

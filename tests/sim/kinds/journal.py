@@ -41,7 +41,7 @@ class JournalKind(Kind):
     """ext4 with its journal on another device: who that is says only the name of a thread."""
 
     name = "journal"
-    places = ("/sys/fs/ext4",)
+    places = ("/sys/fs/ext4", "/proc/fs/jbd2")
 
     def draw(self, builder: Builder) -> None:
         """Mount one on two devices on which nothing stands yet."""
@@ -61,3 +61,14 @@ class JournalKind(Kind):
             if wanted and isinstance(mount, Journaled):
                 return f"{mount.thread}"
         raise error(errno.ENOENT, path)
+
+    def listdir(self, kernel: SimKernel, path: str) -> list[str]:
+        """List the journals, each by its device, and by its inode if it lies within ext4."""
+        devices = kernel.machine.devices
+        journals = []
+        for mount in kernel.machine.mounts:
+            if isinstance(mount, Journaled):
+                journals.append(devices[mount.journal].name)
+            elif mount.fstype == "ext4" and mount.device in devices:
+                journals.append(f"{devices[mount.device].name}-8")
+        return journals
