@@ -23,7 +23,7 @@
 static int control = -1;
 static union {
     struct dm_ioctl head;
-    char bytes[128 * 1024];
+    char bytes[256 * 1024];
 } buffer;
 
 /* The control device's minor, from /proc/misc. */
@@ -104,7 +104,7 @@ static dev_t decode(unsigned long long device)
     return makedev((device & 0xfff00) >> 8, (device & 0xff) | ((device >> 12) & 0xfff00));
 }
 
-int dm_list(struct dm_device *devices, size_t most)
+int dm_list(struct dm_device *devices, size_t most, int *more)
 {
     struct dm_name_list *item;
     size_t count = 0, offset;
@@ -112,7 +112,12 @@ int dm_list(struct dm_device *devices, size_t most)
     if (ask(DM_LIST_DEVICES, 0) < 0)
         return -1;
     offset = buffer.head.data_start;
-    while (count < most && (item = entry(offset, sizeof *item)) && item->dev) {
+    *more = !!(buffer.head.flags & DM_BUFFER_FULL_FLAG);
+    while ((item = entry(offset, sizeof *item)) && item->dev) {
+        if (count == most) {
+            *more = 1;
+            break;
+        }
         devices[count] = (struct dm_device){.device = decode(item->dev)};
         snprintf(devices[count].name, sizeof devices->name, "%s", item->name);
         count++;

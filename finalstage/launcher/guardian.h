@@ -132,7 +132,7 @@ int reboot_waits_for(dev_t device);
 
 /* --- dm.c: the device mapper's ioctls; -1 and errno as usual --------------------------------- */
 
-#define MOST_DEVICES 512
+#define MOST_DEVICES 2048
 #define MOST_SEGMENTS 256
 
 struct dm_device {
@@ -146,7 +146,8 @@ struct dm_device {
 /* Open the control device while there still is one; later calls do it if it was too early. */
 void dm_open(void);
 
-int dm_list(struct dm_device *devices, size_t most);
+/* How many were listed; `more` tells whether those are not all. */
+int dm_list(struct dm_device *devices, size_t most, int *more);
 int dm_look(struct dm_device *device);
 int dm_clear(dev_t device);
 int dm_suspend(dev_t device);

@@ -188,21 +188,38 @@ static void unblock_reboot(void)
         }
 }
 
+/* Memory that children see too; NULL if there is none. */
+static void *map(size_t size)
+{
+    void *memory =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
 int seal(void *argument)
 {
-    static struct dm_device found[MOST_DEVICES];
+    struct dm_device *found = map(MOST_DEVICES * sizeof *found);
     long until = *(long *)argument;
-    int listed = dm_list(found, MOST_DEVICES), left = 0;
+    int listed, more, left = 0;
 
+    if (!found) {
+        say("A KEY MAY REMAIN IN MEMORY: there is no memory to look for it");
+        return 1;
+    }
+    listed = dm_list(found, MOST_DEVICES, &more);
     if (listed < 0) {
         if (errno != ENOENT && errno != ENXIO && errno != ENODEV && errno != EBADF)
             say("A KEY MAY REMAIN IN MEMORY: cannot list the devices: %s", strerror(errno));
         return errno == ENOENT || errno == ENXIO || errno == ENODEV || errno == EBADF ? 0 : 1;
     }
+    if (more) {
+        say("A KEY MAY REMAIN IN MEMORY: there are more than %d devices", listed);
+        left++;
+    }
     count = (size_t)listed;
-    all = mmap(NULL, (count + 1) * sizeof *all, PROT_READ | PROT_WRITE,
-               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (all == MAP_FAILED)
+    all = map((count + 1) * sizeof *all);
+    if (!all)
         return 1;
     for (size_t i = 0; i < count; i++)
         all[i].dm = found[i];

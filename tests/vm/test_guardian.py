@@ -13,10 +13,11 @@ from typing import ClassVar
 
 import pytest
 
+from tests.bench.stacks import Chains
 from tests.vm import test_faults
 from tests.vm.conftest import Happen
 from tests.vm.expected import MAY_REMAIN, Expected
-from tests.vm.hardware import Hardware
+from tests.vm.hardware import Disk, Hardware
 from tests.vm.layers import NONE, Common, Ext4, Linear, Luks, Raid
 from tests.vm.rows import DIRECT, DIRTY, RETURN, STUBBORN, Row, leave
 from tests.vm.stacks import MAIN, ONE, TWO, Stack
@@ -29,6 +30,12 @@ PHASES = (*EARLY, "free", "seal", "flush", "keys", "scrub", "report", "down")
 NOT_EXECUTABLE = "chmod 644 /run/initramfs/usr/lib/finalstage/stage"
 DAMAGED = "dd if=/dev/zero of=/run/initramfs/usr/lib/finalstage/stage bs=4k count=1 conv=notrunc"
 AS_CHILD = "({path} &); exec sleep 999"
+MANY = Stack(
+    "LUKS behind 600 devices",
+    Hardware((Disk("a"), Disk("b", 240))),
+    (Luks("last", "disk/a"), Ext4("mapper/last", "/"), Chains("disk/b", 60, 10)),
+)
+"""The kernel lists devices by their names."""
 
 
 def with_fault(fault: str, rescue: str = "", path: str = DIRECT) -> str:
@@ -76,6 +83,7 @@ def test_dies_in_every_phase(happen: Happen, phase: str) -> None:
         Row("main, killed, return", MAIN, with_fault("kill@dm_remove", path=RETURN)),
         Row("main, exits", MAIN, with_fault("exit@flush")),
         Row("main, no fork", MAIN, with_fault("", "nofork")),
+        Row("600 devices, stage not executable", MANY, before=(NOT_EXECUTABLE,)),
         Row("main, stage not executable", MAIN, before=(NOT_EXECUTABLE,)),
         Row("main, stage damaged", MAIN, before=(DAMAGED,)),
         Row("main, stage not executable, return", MAIN, RETURN, before=(NOT_EXECUTABLE,)),
