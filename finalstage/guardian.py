@@ -6,7 +6,7 @@ hardware's watchdog while it hears from us. The other end: finalstage/launcher/c
 
 from __future__ import annotations
 
-import os
+import posix
 from time import monotonic
 
 TYPE_CHECKING = False
@@ -30,8 +30,8 @@ class Guardian:
         number = environment.get(VARIABLE, "")
         if number.isascii() and number.isdigit():
             try:
-                os.set_inheritable(int(number), False)
-                os.set_blocking(int(number), False)
+                posix.set_inheritable(int(number), False)
+                posix.set_blocking(int(number), False)
                 self._pipe = int(number)
             except (OSError, OverflowError):
                 pass
@@ -45,7 +45,7 @@ class Guardian:
         """
         if self._pipe >= 0:
             try:
-                os.write(self._pipe, line.encode("ascii", "replace")[: LONGEST_LINE - 1] + b"\n")
+                posix.write(self._pipe, line.encode("ascii", "replace")[: LONGEST_LINE - 1] + b"\n")
             except OSError:
                 return
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import gc
 from errno import EIO, ENOSPC
 
 from finalstage import (
@@ -24,7 +24,7 @@ from finalstage.close import Closer, Outcome
 from finalstage.console import Console
 from finalstage.free import free
 from finalstage.kernel import faulty
-from finalstage.kernel.linux import LinuxKernel
+from finalstage.kernel.linux import LinuxKernel, environment
 from finalstage.layers import md, mount
 from finalstage.layers.dm import Dm
 from finalstage.layers.mount import Mount
@@ -107,7 +107,9 @@ def main(arguments: list[str]) -> int:
     if arguments[1:] == ["--version"]:
         print(f"finalstage {__version__}")
         return 0
-    run(faulty.wrap(LinuxKernel(), os.environ), arguments[1:], os.environ)
+    gc.disable()  # what there is stays until the end, and looking for what does not takes longer
+    variables = environment()
+    run(faulty.wrap(LinuxKernel(), variables), arguments[1:], variables)
     return 1
 
 

@@ -1,7 +1,7 @@
 """Calls that may never return, each on a thread of its own while it lasts.
 
 A thread that hangs in the kernel (state D) cannot be killed, but holds nothing that the others
-need: cffi and os release the interpreter lock around every system call. So a hung call is simply
+need: cffi and posix release the interpreter lock around every system call. So a hung call is simply
 left behind, and a fresh thread takes its place. `_thread` and `_queue` are what `threading` and
 `queue` are made of, without their import time.
 """
@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-STACK = 256 * 1024
+STACK = 128 * 1024
 """Bytes of stack a thread. All of it is locked memory, so the default of 8 MiB would not do."""
 
 MOST_THREADS = 256

@@ -6,7 +6,7 @@ Source: <linux/dm-ioctl.h>, drivers/md/dm-ioctl.c.
 
 from __future__ import annotations
 
-import os
+import posix
 
 from finalstage.kernel import DmStatus, Target
 from finalstage.kernel._linux import ffi, lib
@@ -65,7 +65,7 @@ def request(
     header.flags = flags | lib.DM_SECURE_DATA_FLAG
     ffi.memmove(buffer + HEADER, payload, len(payload))
     if lib.ioctl(control, command, buffer) < 0:
-        raise OSError(ffi.errno, os.strerror(ffi.errno), device)
+        raise OSError(ffi.errno, posix.strerror(ffi.errno), device)
     return buffer, header
 
 

@@ -13,7 +13,7 @@ POINT   a number N: the N-th call that acts, but does more than tune the kernel;
 from __future__ import annotations
 
 import _thread
-import os
+import posix
 import time
 from errno import EIO
 
@@ -131,15 +131,15 @@ def _show(kernel: Kernel, words: str) -> None:
 
 
 def _kill(kernel: Kernel, thing: str) -> None:
-    os.kill(os.getpid(), SIGKILL)
+    posix.kill(posix.getpid(), SIGKILL)
 
 
 def _segv(kernel: Kernel, thing: str) -> None:
-    os.kill(os.getpid(), SIGSEGV)
+    posix.kill(posix.getpid(), SIGSEGV)
 
 
 def _exit(kernel: Kernel, thing: str) -> NoReturn:
-    os._exit(3)
+    posix._exit(3)
 
 
 def _memory(kernel: Kernel, thing: str) -> NoReturn:
@@ -151,7 +151,7 @@ def _raise(kernel: Kernel, thing: str) -> NoReturn:
 
 
 def _fail(kernel: Kernel, thing: str) -> NoReturn:
-    raise OSError(EIO, os.strerror(EIO), thing)
+    raise OSError(EIO, posix.strerror(EIO), thing)
 
 
 def _hang(kernel: Kernel, thing: str) -> NoReturn:

@@ -5,7 +5,7 @@ Source: Documentation/filesystems/fscrypt.rst, <linux/fscrypt.h>.
 
 from __future__ import annotations
 
-import os
+import posix
 
 from finalstage.kernel import FileSystemKey
 from finalstage.kernel._linux import ffi, lib
@@ -18,7 +18,7 @@ def key_of(directory: int) -> FileSystemKey:
     name = ffi.new("unsigned char[]", lib.FSCRYPT_KEY_IDENTIFIER_SIZE)
     size = lib.fscrypt_get_key(directory, type, name)
     if size < 0:
-        raise OSError(ffi.errno, os.strerror(ffi.errno))
+        raise OSError(ffi.errno, posix.strerror(ffi.errno))
     return FileSystemKey(type[0], bytes(ffi.buffer(name, size)))
 
 
@@ -27,7 +27,7 @@ def remove(directory: int, key: FileSystemKey) -> bool:
     is not there. Writes out all that is dirty in files of that key."""
     status = ffi.new("unsigned int *")
     if lib.fscrypt_remove_key(directory, key.type, key.name, len(key.name), status) < 0:
-        raise OSError(ffi.errno, os.strerror(ffi.errno), key.title)
+        raise OSError(ffi.errno, posix.strerror(ffi.errno), key.title)
     return bool(status[0] & lib.FSCRYPT_KEY_REMOVAL_STATUS_FLAG_FILES_BUSY)
 
 
@@ -35,7 +35,7 @@ def clear_flags(file: int, flags: int) -> None:
     """Take flags, as chattr sets them, from a file."""
     value = ffi.new("int *")
     if lib.ioctl(file, lib.FS_IOC_GETFLAGS, value) < 0:
-        raise OSError(ffi.errno, os.strerror(ffi.errno))
+        raise OSError(ffi.errno, posix.strerror(ffi.errno))
     value[0] &= ~flags
     if lib.ioctl(file, lib.FS_IOC_SETFLAGS, value) < 0:
-        raise OSError(ffi.errno, os.strerror(ffi.errno))
+        raise OSError(ffi.errno, posix.strerror(ffi.errno))

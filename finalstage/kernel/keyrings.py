@@ -8,7 +8,7 @@ else. Source: security/keys/permission.c, Documentation/security/keys/core.rst.
 
 from __future__ import annotations
 
-import os
+import posix
 
 from finalstage.kernel._linux import ffi, lib
 
@@ -56,7 +56,7 @@ def clear_ring(ring: int) -> None:
 
 
 def _failure(name: str) -> OSError:
-    return OSError(ffi.errno, os.strerror(ffi.errno), name)
+    return OSError(ffi.errno, posix.strerror(ffi.errno), name)
 
 
 def _ring(special: int) -> int:

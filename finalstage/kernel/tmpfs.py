@@ -6,7 +6,7 @@ move_mount(2), in Linux since 5.2.
 
 from __future__ import annotations
 
-import os
+import posix
 
 from finalstage.kernel._linux import lib
 from finalstage.kernel.linux import check, encode
@@ -28,7 +28,7 @@ def create(size: int, mode: int = 0o755) -> int:
         check(mount, "tmpfs")
         return mount
     finally:
-        os.close(context)
+        posix.close(context)
 
 
 def attach(mount: int, directory: str) -> None:
