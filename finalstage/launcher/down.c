@@ -13,6 +13,7 @@
 
 #define REBOOT_TIME (30 * SECOND)
 #define SYSRQ_TIME (10 * SECOND)
+#define NOTIFY_TIME (SECOND / 2)
 
 static int trigger = -1;
 
@@ -55,6 +56,7 @@ static int stand_still(void *unused)
 
 void go_down(const char *verb)
 {
+    notify(verb, NOTIFY_TIME);
     if (!strcmp(verb, "halt"))
         watchdog_close();
     else

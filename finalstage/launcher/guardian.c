@@ -32,6 +32,11 @@
 
 static const char *const OURS[] = {"FINALSTAGE_GUARDIAN=", "FINALSTAGE_ATTEMPT=", NULL};
 
+static const char *const NEAR_THE_END[] = {"report", "down", NULL};
+static const char *const ALL_CLOSED[] = {"keys", "scrub", "report", "down", NULL};
+static const char *const BEFORE_SEAL[] = {"",      "prepare", "defuse", "kill",   "files", "unblock",
+                                          "hooks", "close",   "lock",   "settle", NULL};
+
 struct left_out left_out;
 
 /* The stage's whole budget. The stage itself reads more forms of it, and tells the deadline. */
@@ -144,9 +149,12 @@ static int is_dead(pid_t pid)
     return state && state[1] && (state[2] == 'Z' || state[2] == 'X');
 }
 
-static int is_near_the_end(const struct told *told)
+static int is_in(const struct told *told, const char *const *phases)
 {
-    return !strcmp(told->phase, "report") || !strcmp(told->phase, "down");
+    for (; *phases; phases++)
+        if (!strcmp(told->phase, *phases))
+            return 1;
+    return 0;
 }
 
 /* Run the stage until it ends, hangs, or `*until` comes, which it may put off itself. Returns
@@ -192,7 +200,9 @@ static int run_stage(struct attempt *attempt, struct child *stage, struct told *
             say("the stage died in phase %s, and a part of it hangs", told->phase);
             return 1;
         }
-        if (!strcmp(told->verb, "halt") && is_near_the_end(told))
+        if (is_in(told, ALL_CLOSED))
+            notify(told->verb, 0);
+        if (!strcmp(told->verb, "halt") && is_in(told, NEAR_THE_END))
             watchdog_close(); /* the stage halts the machine itself */
         else if (now() < told->heard + PROGRESS)
             watchdog_feed();
@@ -209,13 +219,7 @@ static int run_stage(struct attempt *attempt, struct child *stage, struct told *
  * them would hang. */
 static int came_far(const struct told *told)
 {
-    static const char *const early[] = {"",        "prepare", "defuse", "kill",  "files",
-                                        "unblock", "close",   "lock",   "settle"};
-
-    for (size_t i = 0; i < sizeof early / sizeof *early; i++)
-        if (!strcmp(told->phase, early[i]))
-            return told->sealed;
-    return 1;
+    return told->sealed || !is_in(told, BEFORE_SEAL);
 }
 
 void guard_stage(char **arguments, char **environment, int as_pid1)
@@ -247,6 +251,8 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
     dm_open();
     told.verb = verb_in(attempt.arguments);
     watchdog_open(told.verb);
+    if (as_pid1)
+        notify_open(arguments);
     mlockall(MCL_CURRENT | MCL_FUTURE);
     if (free_memory() < STAGE_NEEDS)
         aside("make room", make_room, NULL, SECOND);

@@ -172,6 +172,14 @@ long watchdog_interval(void);
 /* Disarm it: for a machine that is to stand still for ever. */
 void watchdog_close(void);
 
+/* --- notify.c ------------------------------------------------------------------------------- */
+
+/* Connect to who wants to hear how the machine goes down, if there is somebody. Never waits. */
+void notify_open(char **arguments);
+
+/* Tell that, once, waiting for as long at most; nothing is lost by calling it again. */
+void notify(const char *verb, int milliseconds);
+
 /* --- down.c --------------------------------------------------------------------------------- */
 
 /* Open what is needed in the end, while /proc is there. */

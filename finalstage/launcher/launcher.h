@@ -8,17 +8,33 @@
 #define FINALSTAGE_LAUNCHER_H
 
 #define STAGE "/usr/lib/finalstage/stage"
-#define STAGED "/run/initramfs/shutdown"
 #define OLD_ROOT "oldroot"
 
 /* Say one line on the console; what it does not take soon is lost. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* --- stand_in.c ------------------------------------------------------------------------------ */
+
+/* Whether we are executed in place of systemd-shutdown; `name` is our argv[0]. */
+int stands_in(const char *name);
+
+/* Whether this machine is a container, as systemd has noted it. */
+int is_container(void);
+
+/* Go to the directory of the tree from which this file was mounted where we stand in; 0 if that is
+ * not there any more. */
+int find_mounted_tree(void);
+
+/* Take away the mount by which we stand in: it would hold the root. -1 if that failed. */
+int leave_place(void);
+
+/* Execute what we stand in for, and say why; returns if that failed. */
+void execute_original(char **arguments, const char *why);
+
+/* --- tree.c ---------------------------------------------------------------------------------- */
+
 /* Go to the directory that holds the tree; 0 if this file does not lie in one. */
 int find_tree(void);
-
-/* Execute the launcher where it usually is; returns if that is not there, or has been executed. */
-void execute_staged(char **arguments);
 
 /* Undo the octal escapes of /proc/self/mountinfo in place. */
 void unescape(char *text);
@@ -36,5 +52,10 @@ void scrub_early(char *name);
 /* Overwrite free memory, for some seconds at most, and say on standard output how much of it:
  * "all BYTES", "part BYTES", or "failed: REASON". Returns the exit status. */
 int scrub_memory(const char *seconds);
+
+/* Run the programs in the old root that systemd-shutdown would have run, for some seconds at most,
+ * and none of them twice. Says on standard output, a line each, what did not go well, and in the
+ * end "ran NUMBER". Returns the exit status. */
+int run_hooks(char *verb, const char *seconds);
 
 #endif

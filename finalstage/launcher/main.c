@@ -17,7 +17,8 @@
 #define CONSOLE_PATIENCE 200 /* milliseconds that a console which takes nothing costs a line */
 
 static const char *const UNWANTED[] = {
-    "LD_", "PYTHON", "_PYI_", "PYI", "MALLOC_", "GLIBC_TUNABLES=", "FINALSTAGE_PID1=", NULL,
+    "LD_", "PYTHON", "_PYI_", "PYI", "MALLOC_", "GLIBC_TUNABLES=", "FINALSTAGE_PID1=",
+    "FINALSTAGE_STANDS_IN=", NULL,
 };
 
 void say(const char *format, ...)
@@ -51,12 +52,13 @@ static int starts_with_any(const char *text, const char *const *prefixes)
 }
 
 /* The caller's environment, without what would change how ld.so, libc or Python start. */
-static char **clean_environment(char **inherited, int as_pid1)
+static char **clean_environment(char **inherited, int as_pid1, int stand_in)
 {
     static char *kept[MOST_VARIABLES + 1];
     int count = 0;
 
     kept[count++] = as_pid1 ? "FINALSTAGE_PID1=yes" : "FINALSTAGE_PID1=no";
+    kept[count++] = stand_in ? "FINALSTAGE_STANDS_IN=yes" : "FINALSTAGE_STANDS_IN=no";
     kept[count++] = "MALLOC_ARENA_MAX=1"; /* memory is locked: no arena for each thread */
     for (; *inherited && count < MOST_VARIABLES; inherited++)
         if (!starts_with_any(*inherited, UNWANTED))
@@ -83,10 +85,13 @@ static void open_console(void)
 int main(int argc, char **argv)
 {
     int as_pid1 = getpid() == 1;
+    int stand_in = as_pid1 && stands_in(argv[0]);
 
     setpriority(PRIO_PROCESS, 0, -20); /* whatever else runs is to end */
     if (argc == 3 && !strcmp(argv[1], "--scrub"))
         return scrub_memory(argv[2]);
+    if (argc == 4 && !strcmp(argv[1], "--hooks"))
+        return run_hooks(argv[2], argv[3]);
     if (argc == 2 && !strcmp(argv[1], "--version")) {
         argv[0] = STAGE;
         execve(STAGE, argv, environ); /* works where the tree is the root: that is the test */
@@ -98,13 +103,18 @@ int main(int argc, char **argv)
                      : "%s must be run by root", argv[0]);
         return 2;
     }
-    if (find_tree()) {
+    if (stand_in && is_container())
+        execute_original(argv, "a container");
+    if (find_tree() || (stand_in && find_mounted_tree())) {
+        if (stand_in && leave_place() < 0)
+            say("cannot leave the place of systemd-shutdown: %s", strerror(errno));
         enter_tree();
     } else {
-        execute_staged(argv);
+        if (stand_in)
+            execute_original(argv, "no tree");
         say("cannot find the tree that this program belongs to: %s", strerror(errno));
     }
     open_console();
-    guard_stage(argv, clean_environment(environ, as_pid1), as_pid1);
+    guard_stage(argv, clean_environment(environ, as_pid1, stand_in), as_pid1);
     return 1;
 }

@@ -48,16 +48,6 @@ int find_tree(void)
     return go_beside(strcpy(path, executed));
 }
 
-/* This file may be mounted in place of init's own last program, to be executed instead of it. What
- * runs from that mount would hold it. */
-void execute_staged(char **arguments)
-{
-    const char *executed = (const char *)getauxval(AT_EXECFN);
-
-    if (!executed || strcmp(executed, STAGED))
-        execv(STAGED, arguments);
-}
-
 static int same_directory(const char *one, const char *other)
 {
     struct stat a, b;

@@ -23,8 +23,8 @@
 static int device = -1;
 static long interval = NEVER, fed;
 
-/* systemd's name and time for it, if it has armed one: sd_watchdog_enabled(3), shutdown.c. */
-static const char *told_device, *told_microseconds;
+/* systemd's name for it, if it has one: become_shutdown() in src/core/main.c. */
+static const char *told_device;
 
 static int is_forbidden(void)
 {
@@ -49,19 +49,15 @@ static int open_one(void)
 
 void watchdog_open(const char *verb)
 {
-    int timeout = DEFAULT_TIMEOUT;
+    const char *microseconds = getenv("WATCHDOG_USEC"); /* 0 where systemd has disarmed it */
+    long long told = microseconds ? strtoll(microseconds, NULL, 10) : 0;
+    int is_ticking = told > 0 && told < 86400000000LL;
+    int timeout = is_ticking ? (int)((told + 999999) / 1000000) : DEFAULT_TIMEOUT;
 
     told_device = getenv("WATCHDOG_DEVICE");
-    told_microseconds = getenv("WATCHDOG_USEC");
-    if (told_microseconds) {
-        long long told = strtoll(told_microseconds, NULL, 10);
-
-        if (told > 0 && told < 86400000000LL)
-            timeout = (int)((told + 999999) / 1000000);
-    }
     /* One that cannot be disarmed again (nowayout) would reset a halted machine: leave it alone,
      * unless it is ticking already. */
-    if (is_forbidden() || (!strcmp(verb, "halt") && !told_microseconds))
+    if (is_forbidden() || (!strcmp(verb, "halt") && !is_ticking))
         return;
     device = open_one();
     if (device < 0)
