@@ -9,6 +9,7 @@ from pathlib import Path
 from finalstage import __version__
 from finalstage.cli.errors import RefusalError
 from finalstage.cli.staging import stage
+from finalstage.cli.stand_in import program, stand_in, standing, step_down
 
 DEFAULT_DIRECTORY = Path("/run/initramfs")
 
@@ -36,8 +37,26 @@ def parser() -> argparse.ArgumentParser:
         default=DEFAULT_DIRECTORY,
         help="where to (default: %(default)s)",
     )
-    staging.set_defaults(run=lambda options: stage(options.directory))
+    staging.add_argument(
+        "--stand-in",
+        action=argparse.BooleanOptionalAction,
+        help="have systemd execute it in place of systemd-shutdown, or no longer; without"
+        " either it stays as it is",
+    )
+    staging.set_defaults(run=put_in_place)
     return found
+
+
+def put_in_place(options: argparse.Namespace) -> str:
+    """Stage into a directory; then stand in for systemd-shutdown, or no longer, or, where that is
+    left open, as before. Return what was done in words. Raises RefusalError."""
+    found = program() if options.stand_in else standing()
+    done = stage(options.directory)
+    if found is None:
+        return done
+    if options.stand_in is False:
+        return f"{done}; {step_down(found)}"
+    return f"{done}; {stand_in(found, options.directory)}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,6 +12,9 @@ from finalstage.cli import payload
 from finalstage.cli.errors import RefusalError
 from finalstage.kernel import tmpfs
 
+SOURCE = "finalstage"
+"""What mountinfo names as the source of our tmpfs, and of whatever is mounted from it."""
+
 SLACK = 4 * 1024 * 1024
 """Bytes of the tmpfs beyond the tree: for what systemd-shutdown makes in it, and hooks."""
 
@@ -63,7 +66,7 @@ def is_staged(directory: Path) -> bool:
 
 
 def mount_at(directory: Path) -> mountinfo.Entry | None:
-    """Return the topmost mount at a directory."""
+    """Return the topmost mount at a path."""
     place = str(directory.resolve())
     entries = mountinfo.parse(Path("/proc/self/mountinfo").read_bytes())
     return next((entry for entry in reversed(entries) if entry.target == place), None)
@@ -119,7 +122,7 @@ def start_once(root: int) -> None:
 def replace(directory: Path, mount: int) -> None:
     """Mount the new tree, in place of an older one of ours or on top of anything else."""
     entry = mount_at(directory)
-    if entry is None or entry.source != "finalstage":
+    if entry is None or entry.source != SOURCE:
         tmpfs.attach(mount, str(directory))
         return
     old = tmpfs.clone(str(directory))
