@@ -142,7 +142,7 @@ class Run:
         self.listen = listen
         self.act = act
         self.stubborn = stubborn
-        self.stack = Stack(layers=tuple(step.layer for step in plan.steps))
+        self.stack = Stack(layers=tuple(step.layer for step in plan.steps) + plan.kept)
         self.waiting = {step.layer.id: set(step.after) for step in plan.steps}
         self.users: dict[str, list[Step]] = {}
         self.disks: dict[str, list[str]] = {}

@@ -11,6 +11,8 @@ from finalstage.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Set
+
     from finalstage.stack import Layer, Stack
 
 
@@ -22,9 +24,11 @@ class Step(Value):
 
 
 class Plan(Value):
-    """Steps, each behind those that it waits for."""
+    """Steps, each behind those that it waits for. `kept` are layers that stay, of those on which
+    the layers of steps stand."""
 
     steps: tuple[Step, ...]
+    kept: tuple[Layer, ...] = ()
 
     def rounds(self) -> list[list[Step]]:
         """Return the steps as they would run if each took the same time."""
@@ -39,8 +43,9 @@ class Plan(Value):
         return found
 
 
-def plan(stack: Stack, circles: bool = True) -> Plan:
-    """Return the plan that closes everything that closes, and flushes what these stood on.
+def plan(stack: Stack, circles: bool = True, keep: Set[str] = frozenset()) -> Plan:
+    """Return the plan that closes everything that closes but `keep`, and flushes what these stood
+    on.
 
     Layers in a circle do not wait for one another: one of them may yield, and what does not is
     named as what remains. What is below waits for all of them. Without `circles` they are left
@@ -52,6 +57,7 @@ def plan(stack: Stack, circles: bool = True) -> Plan:
     depth = straight.depths
     # A partition on an array does not close, but has to be flushed before the array does.
     wanted = covering(stack, resting(stack, (layer.id for layer in stack.closing)))
+    wanted -= keep
     order = sorted(
         (x for x in stack.layers if x.id in wanted and (circles or x.id in outside)),
         key=lambda layer: depth[layer.id],
@@ -63,5 +69,6 @@ def plan(stack: Stack, circles: bool = True) -> Plan:
                 after=tuple(id for id in above[layer.id] if id in wanted),
             )
             for layer in order
-        )
+        ),
+        kept=tuple(layer for layer in stack.layers if layer.id in keep),
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from finalstage.kernel import Kernel
 
-SIGKILL, SIGTERM, SIGCONT, SIGSTOP = 9, 15, 18, 19
+SIGHUP, SIGKILL, SIGTERM, SIGCONT, SIGSTOP = 1, 9, 15, 18, 19
 EVERYONE = -1
 """For kill(2): all but the first process and the caller's own."""
 
@@ -38,13 +38,14 @@ FORKING_SECONDS = 1.0
 
 
 class Process(Value):
-    """A process: its state is one letter, as ps shows it."""
+    """A process: its state is one letter, as ps shows it. `on_terminal` is whether it has one."""
 
     pid: int
     parent: int
     name: str
     state: str
     kernel_thread: bool
+    on_terminal: bool = False
 
     @property
     def title(self) -> str:
@@ -62,6 +63,7 @@ def read_process(kernel: Kernel, pid: int) -> Process:
         name=front.partition("(")[2],
         state=fields[0],
         kernel_thread=bool(int(fields[6]) & PF_KTHREAD),
+        on_terminal=fields[4] != "0",
     )
 
 
@@ -187,10 +189,11 @@ def _signal_until_gone(
     """Signal everyone, and everyone new, until all are gone or the time is up.
 
     SIGTERM is sent once to each, and SIGCONT after it, since a stopped process ends only when it
-    runs. SIGKILL goes out on every look. What forks without end may be faster than we are; then
-    everyone has to stand still meanwhile. Not sooner, since a stop ends the system calls of those
-    that must stay, and that of nbd-client is its connection. Those that sleep in the kernel
-    (state D) are not waited for as long: they cannot end before what they wait for has come.
+    runs; SIGHUP too where it has a terminal, since a shell there heeds nothing else. SIGKILL goes
+    out on every look. What forks without end may be faster than we are; then everyone has to stand
+    still meanwhile. Not sooner, since a stop ends the system calls of those that must stay, and
+    that of nbd-client is its connection. Those that sleep in the kernel (state D) are not waited
+    for as long: they cannot end before what they wait for has come.
     """
     sleeping_until = kernel.now() + SLEEPER_SECONDS
     forking_until = kernel.now() + FORKING_SECONDS
@@ -208,6 +211,8 @@ def _signal_until_gone(
                 _send(kernel, process.pid, signal)
                 if signal == SIGTERM:
                     _send(kernel, process.pid, SIGCONT)
+                if signal == SIGTERM and process.on_terminal:
+                    _send(kernel, process.pid, SIGHUP)
         if forking:
             _send(kernel, EVERYONE, SIGCONT)
         now = kernel.now()

@@ -9,8 +9,10 @@ from finalstage import (
     __version__,
     drawing,
     fscrypt,
+    handlers,
     handover,
     holders,
+    hooks,
     keys,
     layers,
     mor,
@@ -91,11 +93,13 @@ SYSRQ = {"poweroff": b"o", "halt": b"o", "reboot": b"b", "kexec": b"b"}
 CLOSE_SHARE, SETTLE_SHARE = 1 / 4, 1 / 8
 """How long a call may wait for a disk on which nothing moves, as shares of the whole."""
 
+HOOKS_LEAVES = 10 / 16
 CLOSE_LEAVES, SETTLE_LEAVES, FREE_LEAVES, SEAL_LEAVES = 8 / 16, 6 / 16, 4 / 16, 3 / 16
 LAST_CLOSE_LEAVES, DOWN_LEAVES = 2 / 16, 1 / 16
 """Shares of the whole that are left when a phase, closing what was sealed, and all that is not
 going down itself have to end. What still moves when closing ends has until FREE_LEAVES to come
-back: the others must have been written out before that."""
+back: the others must have been written out before that. What is run when all but root is closed has
+until HOOKS_LEAVES."""
 
 PAUSES = (0.05, 0.1, 0.2)
 """Seconds to wait before looking again where nothing would close: a process that was killed may
@@ -121,6 +125,7 @@ def run(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) ->
     stage.phase("kill", stage.kill)
     stage.phase("files", stage.files)
     stage.phase("unblock", stage.unblock)
+    stage.phase("hooks", stage.hooks)
     stage.phase("close", stage.close)
     stage.phase("lock", stage.lock)
     stage.phase("settle", stage.settle)
@@ -217,6 +222,8 @@ class Stage:
         self.stack = self.look()
         for problem in panics.defuse(self.kernel, self.stack, self.until):
             self.console.problem(problem)
+        for problem in handlers.dismiss(self.kernel, self.stack):
+            self.console.problem(problem)
         calls = {
             layer.title: bind(layers.HURRIES[layer.kind], self.kernel, layer)
             for layer in self.stack.closing
@@ -248,6 +255,24 @@ class Stage:
         until = self.leaving(CLOSE_LEAVES)
         self.has_changed = unblock(self.kernel, self.stack, until, self.console.problem)
 
+    def hooks(self) -> None:
+        """Run what systemd-shutdown would have run, where we stand in for it, when all but root is
+        closed. Nobody that was started there goes on after it: root would be held."""
+        until = self.leaving(HOOKS_LEAVES)
+        if not (self.request.stands_in and hooks.are_there(self.kernel, OLD_ROOT, until)):
+            return
+        self.look_again()
+        self.close_all(
+            CLOSE_SHARE,
+            self.leaving(CLOSE_LEAVES),
+            force=False,
+            kept=lambda stack: hooks.kept(stack, OLD_ROOT),
+        )
+        mounts = hooks.needed(self.stack, OLD_ROOT)
+        self.has_changed = True
+        self.say_all(hooks.run(self.kernel, mounts, self.request.verb, until))
+        self.attempt("end all processes", bind(self.end_all, 0.0))
+
     def close(self) -> None:
         """Close what can be closed, and look again, until nothing changes."""
         self.look_again()
@@ -263,16 +288,25 @@ class Stage:
             return
         self.close_all(CLOSE_SHARE, until)
 
-    def close_all(self, share: float, until: float, force: bool = True) -> None:
+    def close_all(
+        self,
+        share: float,
+        until: float,
+        force: bool = True,
+        kept: Callable[[Stack], set[str]] = lambda stack: set(),
+    ) -> None:
         """Run plans until a scan shows that nothing more has gone; `share` of the whole is what
         standing still may cost. With `force` what stands in circles is tried too, and mounts are
-        moved out of the way."""
+        moved out of the way. `kept` says which layers are left alone."""
         patience = self.request.options.budget * share
         pauses = list(PAUSES)
-        while self.stack.closing and self.kernel.now() < until:
-            steps = plan(self.stack, force)
-            self.closer.run(steps, until, patience, self.heard_close, layers.close)
+        while self.kernel.now() < until:
+            keep = kept(self.stack)
             before = {layer.id for layer in self.stack.closing}
+            if before <= keep:
+                break
+            steps = plan(self.stack, force, keep)
+            self.closer.run(steps, until, patience, self.heard_close, layers.close)
             self.stack = self.look()
             after = {layer.id for layer in self.stack.closing}
             if before - after:

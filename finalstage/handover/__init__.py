@@ -34,7 +34,8 @@ REBOOT_PARAMETER = ("/run/systemd/reboot-param", "/oldroot/run/systemd/reboot-pa
 class Request(Value):
     """What was asked for. `problems` are the parts that made no sense, to be said aloud.
 
-    `patience` is how many seconds processes may take to end.
+    `patience` is how many seconds processes may take to end. `stands_in` says that systemd has
+    executed us in place of systemd-shutdown, which has done nothing of what it does then.
     """
 
     verb: str
@@ -42,6 +43,7 @@ class Request(Value):
     options: Options = Options()
     patience: float = PATIENCE
     as_pid1: bool = False
+    stands_in: bool = False
     problems: tuple[str, ...] = ()
 
 
@@ -58,6 +60,7 @@ def read(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) -
         options=options,
         patience=min(words.timeout or PATIENCE, PATIENCE),
         as_pid1=environment.get("FINALSTAGE_PID1") == "yes",
+        stands_in=environment.get("FINALSTAGE_STANDS_IN") == "yes",
         problems=tuple(problems),
     )
 

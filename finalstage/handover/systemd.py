@@ -10,7 +10,7 @@ from finalstage.value import Value
 WITH_VALUE = frozenset(("--log-level", "--log-target", "--timeout", "--exit-code"))
 """Options whose value may stand in an argument of its own."""
 
-IGNORED = frozenset(("--log-target", "--log-color", "--log-location", "--log-time", "--exit-code"))
+IGNORED = frozenset(("--log-color", "--log-location", "--log-time", "--exit-code"))
 
 QUIET_LEVELS = frozenset(("0", "1", "2", "3", "4", "emerg", "alert", "crit", "err", "warning"))
 """Log levels at which only problems are said: <syslog.h>."""
@@ -54,7 +54,9 @@ def parse(arguments: list[str]) -> Words:
             if not timeout:
                 problems.append(f"ignoring --timeout={value}: not a time span")
         elif name == "--log-level":
-            quiet = value in QUIET_LEVELS
+            quiet = quiet or value.partition(",")[0] in QUIET_LEVELS  # more are for one target
+        elif name == "--log-target":
+            quiet = quiet or value == "null"
         elif name not in IGNORED:
             settings.append(word.lstrip("-"))
     return Words(

@@ -256,6 +256,12 @@ class Kernel(Protocol):
 
         Return whether that was all, and how many bytes. finalstage/launcher/scrub.c."""
 
+    def run_hooks(self, verb: str, seconds: float) -> list[str]:
+        """Run the programs in the old root's system-shutdown folder, each with the verb, all at
+        once and for some seconds at most, and none of them twice.
+
+        Return what did not go well, and in the end ``ran NUMBER``. finalstage/launcher/hooks.c."""
+
     # The stage's own process, and the end.
 
     def console(self, data: bytes) -> None:

@@ -67,6 +67,33 @@ def decode(word: bytes) -> str:
     return word.decode("utf-8", "surrogateescape")
 
 
+def ask_launcher(*arguments: str, whole: bool = False) -> str:
+    """Run the launcher as a helper, and return what it says first, or as a whole. Can hang."""
+    ours, theirs = posix.pipe2(posix.O_CLOEXEC)
+    try:
+        helper = posix.posix_spawn(
+            LAUNCHER,
+            (LAUNCHER, *arguments),
+            {},
+            file_actions=((posix.POSIX_SPAWN_DUP2, theirs, 1),),
+        )
+    finally:
+        posix.close(theirs)
+    said = b""
+    try:
+        while piece := posix.read(ours, 4096):
+            said += piece
+            if not whole:
+                break
+    finally:
+        posix.close(ours)
+    # What it took is free again once it has ended; but that may take a while, and needs nobody.
+    until = monotonic() + HELPER_PATIENCE
+    while posix.waitpid(helper, posix.WNOHANG) == (0, 0) and monotonic() < until:
+        sleep(HELPER_PATIENCE / 200)
+    return said.decode("utf-8", "replace")
+
+
 def encode(path: str) -> bytes:
     """Return a path as bytes; surrogates become the odd bytes that they stand for."""
     return path.encode("utf-8", "surrogateescape")
@@ -400,27 +427,13 @@ class LinuxKernel:
             posix.close(fd)
 
     def scrub_memory(self, seconds: float) -> tuple[bool, int]:
-        ours, theirs = posix.pipe2(posix.O_CLOEXEC)
-        try:
-            helper = posix.posix_spawn(
-                LAUNCHER,
-                (LAUNCHER, "--scrub", f"{seconds:.3f}"),
-                {},
-                file_actions=((posix.POSIX_SPAWN_DUP2, theirs, 1),),
-            )
-        finally:
-            posix.close(theirs)
-        try:
-            words = posix.read(ours, 256).decode().split()
-        finally:
-            posix.close(ours)
-        # What it took is free again once it has ended; but that may take a while, and needs nobody.
-        until = monotonic() + HELPER_PATIENCE
-        while posix.waitpid(helper, posix.WNOHANG) == (0, 0) and monotonic() < until:
-            sleep(HELPER_PATIENCE / 200)
+        words = ask_launcher("--scrub", f"{seconds:.3f}").split()
         if len(words) != 2 or words[0] not in ("all", "part"):
             raise OSError(ECHILD, " ".join(words[1:]) or "the helper was killed", LAUNCHER)
         return words[0] == "all", int(words[1])
+
+    def run_hooks(self, verb: str, seconds: float) -> list[str]:
+        return ask_launcher("--hooks", verb, f"{seconds:.3f}", whole=True).splitlines()
 
     # Processes, time, calls
 

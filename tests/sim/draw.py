@@ -9,7 +9,9 @@ from collections.abc import Callable
 from tests.sim.builder import OWN_MOUNTS, Builder
 from tests.sim.faults import HANG
 from tests.sim.kinds import KINDS
+from tests.sim.kinds.container import Container
 from tests.sim.kinds.disk import Disk
+from tests.sim.kinds.mount import Mount
 from tests.sim.machine import Machine, Process
 from tests.sim.stacks import bare_machine
 
@@ -24,7 +26,7 @@ ANYWHERE = (
     *ON_DEVICES,
     *ON_MOUNTS,
     *"swapoff sync read write listdir readlink stat kill reboot lock_memory drain_console"
-    " clear_keyrings wait_for_rcu scrub_memory mount_api encryption_key".split(),
+    " clear_keyrings wait_for_rcu scrub_memory mount_api encryption_key run_hooks".split(),
 )
 """Operations that may fail, those on devices and mounts also on a single one."""
 
@@ -59,6 +61,25 @@ def machine_from(number: Callable[[int], int]) -> Machine:
             machine.processes[pid] = Process(
                 pid, ignores_term=True, immortal=number(3) == 0, holds=held
             )
+    return machine
+
+
+def with_hooks(number: Callable[[int], int], machine: Machine) -> Machine:
+    """Add an old root with programs for systemd-shutdown to run, which we stand in for."""
+    free = [
+        key
+        for key, device in machine.devices.items()
+        if not (isinstance(device, Container) or machine.holders(key))
+    ]
+    if not free:
+        free = ["8:200"]
+        machine.devices[free[0]] = Disk("vd200", free[0])
+    machine.mounts += [
+        Mount(90, 1, "/oldroot", free[number(len(free) - 1)]),
+        Mount(91, 90, "/oldroot/run", "0:33", "tmpfs"),
+    ]
+    machine.hooks = ("some",)
+    machine.hook_seconds = (0.1, 0.1, 1000.0)[number(2)]
     return machine
 
 

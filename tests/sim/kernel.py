@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from finalstage.kernel import Call, DmStatus, Stat
 from tests.sim.faults import HANG, BlockedError, HangError, error
+from tests.sim.hooks import Hooks, Run
 from tests.sim.kind import Kind
 from tests.sim.kinds import ENTRIES, KINDS, owner
 from tests.sim.kinds.mount import Mount, Unseen
@@ -44,7 +45,7 @@ class Lost(NamedTuple):
     why: str
 
 
-class SimKernel(Secrets, Processes):
+class SimKernel(Hooks, Secrets, Processes):
     """A `Kernel` on a simulated machine. `said` is the console, `done` what was called, `struck`
     which calls met with a fault; `down` how the machine ended and `down_at` when.
 
@@ -66,6 +67,7 @@ class SimKernel(Secrets, Processes):
         self.struck: list[tuple[str, str]] = []
         self.lost: list[Lost] = []
         self.violations: list[str] = []
+        self.hook_runs: list[Run] = []
         self.stuck = ""
         self.down = ""
         self.down_at = FOREVER
@@ -250,7 +252,9 @@ class SimKernel(Secrets, Processes):
             return kind.listdir(self, path)
         if path == "/sys/firmware/efi/efivars" and (machine.efi or machine.efi_mounted):
             return [name.split("/")[-1] for name in machine.efi] if machine.efi_mounted else []
-        names = self.file_names(path)
+        names = self.hook_names(path)
+        if names is None:
+            names = self.file_names(path)
         if names is None:
             names = self.process_names(path)
         if names is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.sim.kinds.mount import Mount
     from tests.sim.kinds.swap import Swap
 
-SIGKILL, SIGTERM = 9, 15
+SIGHUP, SIGKILL, SIGTERM = 1, 9, 15
 
 
 class Thing:
@@ -225,6 +225,7 @@ class Process:
     state: str = "S"
     kernel_thread: bool = False
     ignores_term: bool = False
+    terminal: int = 0
     immortal: bool = False
     oom_score_adj: int = 0
     holds: tuple[str, ...] = ()
@@ -233,8 +234,10 @@ class Process:
 
     def ends_by(self, signal: int, machine: Machine) -> bool:
         """Whether a signal has it end."""
-        return (signal == SIGKILL and not self.immortal) or (
-            signal == SIGTERM and not self.ignores_term
+        return (
+            (signal == SIGKILL and not self.immortal)
+            or (signal == SIGTERM and not self.ignores_term)
+            or (signal == SIGHUP and not self.immortal)
         )
 
     def ended(self, kernel: SimKernel) -> None:
@@ -270,12 +273,16 @@ class Machine:
             "/proc/devices": "Block devices:\n  7 loop\n  8 sd\n  9 md\n253 device-mapper",
             "/proc/sys/vm/panic_on_oom": "1",
             "/proc/sys/vm/drop_caches": "0",
+            "/proc/sys/kernel/core_pattern": "core",
             "/proc/sys/kernel/printk_devkmsg": "ratelimit",
             "/proc/sys/kernel/keys/gc_delay": "300",
             "/sys/module/nvme_core/parameters/max_retries": "5",
             "/sys/module/dm_thin_pool/parameters/no_space_timeout": "60",
         }
     )
+    # What lies in the system-shutdown folder, and how long it takes.
+    hooks: tuple[str, ...] = ()
+    hook_seconds: float = 0.1
     kernel_log: bytes = b""
     scrub_seconds: float = 0.5
     scrubbed: bool = False

@@ -32,7 +32,7 @@ class Processes:
         name = parts[3]
         if name == "stat":
             flags = PF_KTHREAD if process.kernel_thread else 0
-            ids = f"{process.state} {process.parent} 0 0 0 0 {flags} 0"
+            ids = f"{process.state} {process.parent} 0 0 {process.terminal} 0 {flags} 0"
             return f"{process.pid} ({process.name}) {ids}\n"
         if name == "cmdline":
             return process.argv0 + "\0"

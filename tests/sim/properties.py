@@ -28,6 +28,9 @@ SOON = 12
 """Seconds until a machine is down on which nothing is in the way: two rounds of signals are in
 them."""
 
+HOOKS_SECONDS = BUDGET * 6 / 16
+"""Until what is run for systemd-shutdown is made to end."""
+
 BLIND = (
     "cannot scan the machine",
     "cannot look for",
@@ -40,8 +43,11 @@ BLIND = (
 def shut_down(machine: Machine, faults: Mapping[Any, object] | None = None) -> SimKernel:
     """Run the stage on a machine to its end."""
     kernel = SimKernel(machine, faults)
-    as_pid1 = "no" if machine.foreign_init else "yes"
-    run(kernel, ["poweroff", f"--budget={BUDGET}"], {"FINALSTAGE_PID1": as_pid1})
+    environment = {
+        "FINALSTAGE_PID1": "no" if machine.foreign_init else "yes",
+        "FINALSTAGE_STANDS_IN": "yes" if machine.hooks else "no",
+    }
+    run(kernel, ["poweroff", f"--budget={BUDGET}"], environment)
     return kernel
 
 
@@ -69,6 +75,7 @@ def complaints(machine: Machine, faults: Mapping[Any, object]) -> list[str]:
     if not circles(before):
         found += data_lost(kernel, excuses)
     found += not_down(kernel)
+    found += wrong_hooks(kernel, before, whole)
     if whole:
         found += not_whole(kernel)
     again = shut_down(pickle.loads(saved), faults)
@@ -184,6 +191,24 @@ def data_lost(kernel: SimKernel, excuses: Excuses) -> list[str]:
     return [why for key, why in lost if not excuses.data(key)]
 
 
+def wrong_hooks(kernel: SimKernel, before: Stack, whole: bool) -> list[str]:
+    """The programs for systemd-shutdown are run once at most, and where nothing was in the way
+    when all was closed but root, and what that stands or leans on."""
+    runs = kernel.hook_runs
+    if not whole or not kernel.machine.hooks:
+        return ["hooks were run twice"] if len(runs) > 1 else []
+    root = next(layer.id for layer in before.layers if layer.name == "/" and layer.closes)
+    below = covering(before, (root,))
+    names = {layer.name for layer in before.layers if layer.id in below} | {"/run"}
+    found = [f"hooks were run {len(runs)} times"] if len(runs) != 1 else []
+    for each in runs:
+        there = [target.removeprefix("/oldroot") or "/" for target in each.mounts + each.swaps]
+        early = [name for name in there if name not in names]
+        if early or not each.root_readonly:
+            found.append(f"hooks were run too early, beside {early}: {each}")
+    return found
+
+
 def not_down(kernel: SimKernel) -> list[str]:
     """The machine is down, within its time, in the way that was asked for."""
     struck = {operation for operation, _ in kernel.struck}
@@ -210,7 +235,7 @@ def not_whole(kernel: SimKernel) -> list[str]:
     found += [f"{thing.label} remains" for thing in machine.others]
     if "remaining 0, keys left 0" not in "".join(kernel.said):
         found.append("it is not said that nothing remains")
-    if kernel.down_at > SOON:
+    if kernel.down_at > SOON + (HOOKS_SECONDS if machine.hook_seconds > HOOKS_SECONDS else 0):
         found.append(f"nothing was in the way, and it took {kernel.down_at:.1f} s")
     return found
 

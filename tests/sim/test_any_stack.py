@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from finalstage import drawing
-from tests.sim.draw import faults_from, machine_from
+from tests.sim.draw import faults_from, machine_from, with_hooks
 from tests.sim.machine import Machine
 from tests.sim.paste import as_test
 from tests.sim.properties import complaints, stack_of
 
 EXAMPLES = int(os.environ.get("FINALSTAGE_EXAMPLES", "20000"))
 NEW_ONES = "FINALSTAGE_EXAMPLES" in os.environ
-SHARDS = 20
+SHARDS, HOOK_SHARDS = 20, 2
 
 
 @cache
@@ -33,23 +33,42 @@ def up_to(most: int) -> st.SearchStrategy[int]:
 
 
 @st.composite
-def machines(draw: st.DrawFn) -> tuple[Machine, dict[Any, object]]:
-    """A machine, and what fails on it."""
-    machine = machine_from(lambda most: draw(up_to(most)))
-    return machine, faults_from(lambda most: draw(up_to(most)), machine)
+def machines(draw: st.DrawFn, hooks: bool = False) -> tuple[Machine, dict[Any, object]]:
+    """A machine, and what fails on it; with `hooks` one on which we stand in for systemd-shutdown,
+    and have programs to run in its place."""
+
+    def number(most: int) -> int:
+        return draw(up_to(most))
+
+    machine = machine_from(number)
+    machine = with_hooks(number, machine) if hooks else machine
+    return machine, faults_from(number, machine)
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_any_stack(shard: int) -> None:
+    look_at(machines(), shard, EXAMPLES // SHARDS)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS, SHARDS + HOOK_SHARDS))
+def test_any_stack_with_programs_of_system_shutdown(shard: int) -> None:
+    look_at(machines(hooks=True), shard, EXAMPLES // SHARDS // 3)
+
+
+def look_at(
+    examples: st.SearchStrategy[tuple[Machine, dict[Any, object]]], shard: int, number: int
+) -> None:
+    """Take the machines of a shard down."""
+
     @seed(int.from_bytes(os.urandom(8)) if NEW_ONES else shard)
     @settings(
-        max_examples=max(1, EXAMPLES // SHARDS),
+        max_examples=max(1, number),
         deadline=None,
         database=None,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
-    @given(machines())
+    @given(examples)
     def check(example: tuple[Machine, dict[Any, object]]) -> None:
         saved = pickle.dumps(example)
         found = complaints(*example)

@@ -22,6 +22,27 @@ def test_as_systemd_252_calls() -> None:
     assert (request.verb, request.options.quiet, request.problems) == ("reboot", False, ())
 
 
+def test_as_systemd_257_calls() -> None:
+    request = read(
+        "poweroff", "--timeout=90000000us", "--log-level", "info,console:notice",
+        "--log-target=kmsg", "--log-color", "--exit-code=0",
+    )  # fmt: skip
+    assert (request.verb, request.options.quiet, request.problems) == ("poweroff", False, ())
+
+
+@pytest.mark.parametrize(
+    ("environment", "stands_in"),
+    [
+        ({}, False),
+        ({"FINALSTAGE_STANDS_IN": "no"}, False),
+        ({"FINALSTAGE_STANDS_IN": "yes"}, True),
+    ],
+)
+def test_whether_it_stands_in(environment: dict[str, str], stands_in: bool) -> None:
+    kernel = SimKernel(Machine())
+    assert handover.read(kernel, ["poweroff"], environment).stands_in is stands_in
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
@@ -95,6 +116,19 @@ def test_second_word_is_named() -> None:
 @pytest.mark.parametrize(("level", "quiet"), [("3", True), ("warning", True), ("6", False)])
 def test_log_level(level: str, quiet: bool) -> None:
     assert read("halt", f"--log-level={level}").options.quiet is quiet
+
+
+@pytest.mark.parametrize(
+    ("arguments", "quiet"),
+    [
+        (["--log-level", "err,kmsg:info", "--log-target=console"], True),
+        (["--log-target=null", "--log-level=6"], True),
+        (["--log-target", "console"], False),
+    ],
+)
+def test_log_target(arguments: list[str], quiet: bool) -> None:
+    request = read("halt", *arguments)
+    assert (request.options.quiet, request.problems) == (quiet, ())
 
 
 def test_quiet_by_command_line() -> None:

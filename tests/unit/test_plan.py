@@ -57,6 +57,17 @@ def test_partitions_of_a_disk_that_goes_with_its_controller_are_flushed_before()
     assert rounds(stack(P="N", Q="N", N="c", c="")) == ["PQ", "N", "c"]
 
 
+def test_what_is_kept_is_no_step_and_nobody_waits_for_it() -> None:
+    some = plan(stack(a="b", b="c", r="cs", s="c", c="D", D="", x="D"), keep={"r", "c", "D"})
+    assert sorted((step.layer.id, step.after) for step in some.steps) == [
+        ("a", ()),
+        ("b", ("a",)),
+        ("s", ()),
+        ("x", ()),
+    ]
+    assert [layer.id for layer in some.kept] == ["r", "c", "D"]
+
+
 def test_a_disk_does_not_wait_for_a_partition_that_nothing_stands_on() -> None:
     made = plan(stack(a="P", P="D", Q="D", D=""))
     assert [(step.layer.id, step.after) for step in made.steps] == [

@@ -29,6 +29,14 @@ def test_the_stubborn_are_killed() -> None:
     assert end(Process(100, ignores_term=True)) == set()
 
 
+def test_a_shell_on_a_terminal_is_hung_up_and_not_waited_for() -> None:
+    shell = Process(100, "bash", argv0="-bash", ignores_term=True, terminal=1025)
+    kernel = SimKernel(Machine(processes=OURS | {100: shell, 101: Process(101)}))
+    end_all(kernel, 60, 120, lambda words: None)
+    assert set(kernel.machine.processes) == set(OURS)
+    assert kernel.now() < 1
+
+
 def test_kernel_threads_zombies_and_storage_daemons_stay() -> None:
     assert end(
         Process(2, "kthreadd", 0, "", kernel_thread=True),

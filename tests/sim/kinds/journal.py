@@ -34,7 +34,11 @@ class Journaled(Mount):
 
     def umount(self, kernel: SimKernel, detach: bool, force: bool) -> None:
         super().umount(kernel, detach, force)
-        kernel.machine.processes.pop(self.thread, None)
+        if not self.shares(kernel.machine):
+            kernel.machine.processes.pop(self.thread, None)
+
+    def mount_again(self, builder: Builder) -> None:
+        builder.mount(self.device, "ext4", Journaled, journal=self.journal, thread=self.thread)
 
 
 class JournalKind(Kind):

@@ -52,6 +52,10 @@ class Mount(Thing):
     def rests_on(self, machine: Machine) -> Iterable[str]:
         return (self.device,)
 
+    def mount_again(self, builder: Builder) -> None:
+        """Mount its file system once more."""
+        builder.mount(self.device)
+
     @property
     def source(self) -> str:
         """What mountinfo says that was mounted."""
@@ -248,7 +252,7 @@ class MountKind(Kind):
         """Mount a device somewhere, or once more what is mounted."""
         again = [mount for mount in builder.machine.mounts if mount.device in builder.devices]
         if again and builder.number(5) == 0:
-            builder.mount(again[builder.number(len(again) - 1)].device)
+            again[builder.number(len(again) - 1)].mount_again(builder)
         else:
             builder.mount(builder.take())
 
