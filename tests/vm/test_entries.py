@@ -35,7 +35,6 @@ ROWS = [
         staging=BY_TOOL,
         programs=(TOOL,),
     ),
-    Row("in place of systemd-shutdown", MAIN, RETURN, before=(IN_PLACE,)),
     Row(
         "in place of systemd-shutdown, newer",
         rooted(MAIN, "newer-glibc"),
