@@ -35,11 +35,18 @@ for name, module in sys.modules.items():
 
 @dataclass(frozen=True)
 class Freeze:
-    """What a spec file is told; it travels to PyInstaller's process in the environment."""
+    """What a spec file is told; it travels to PyInstaller's process in the environment.
+
+    `spec` is the name of that file, if it is not `name`; `entry` the script that is frozen, if it
+    is not cffi_build/entry_NAME.py; `options` are further ones for the interpreter.
+    """
 
     name: str
     bootloader: str
     root: str = str(project.ROOT)
+    spec: str = ""
+    entry: str = ""
+    options: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()  # everything that may go in; empty: all that PyInstaller finds
     payload: str = ""  # folder that a one-file executable carries along
 
@@ -61,7 +68,7 @@ class Freeze:
         log = project.BUILD / f"{self.name}.log"
         command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level", "WARN"]
         command += ["--distpath", str(out), "--workpath", str(work / self.name)]
-        command += [str(project.ROOT / f"cffi_build/{self.name}.spec")]
+        command += [str(project.ROOT / f"cffi_build/{self.spec or self.name}.spec")]
         with log.open("w") as output:
             done = subprocess.run(
                 command,

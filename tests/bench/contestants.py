@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench.stacks import Trial
 from tests.vm import debian
 from tests.vm.cache import PROJECT, digest, once
-from tests.vm.guest import SUITE
+from tests.vm.guest import NEWER_SUITE, SUITE
 from tests.vm.rows import DIRECT, RETURN
 
 _HERE = Path(__file__).resolve().parent
@@ -31,27 +31,60 @@ DRACUT_LINE = (
 
 @dataclass(frozen=True)
 class Contestant:
-    """Who goes down: how PID 1 hands over, and the tree that is staged for that, if any."""
+    """Who goes down: how PID 1 hands over, and the tree that is staged for that, if any.
+
+    `root` is the kind of root file system below it, and with it the version of systemd. `before`
+    is shell text that is run when the tree has been staged. `only` names the trials it takes part
+    in, if not in all.
+    """
 
     name: str
     path: str
     tree: str = ""
+    root: str = "glibc"
+    before: str = ""
+    only: tuple[str, ...] = ()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is finalstage, which leaves records."""
+        return self.tree == "finalstage"
+
+    def takes_part(self, trial: Trial) -> bool:
+        """Whether it is measured in a trial."""
+        return trial.name in self.only if self.only else True
 
     def staged(self, trial: Trial) -> Path | None:
         """The folder of its tree."""
         if self.tree == "oracle":
             return _oracle(trial)
         if self.tree == "dracut":
-            return _dracut()
+            return dracut(NEWER_SUITE if self.root == NEWER else SUITE)
         return PROJECT / "dist/tree" if self.tree else None
 
 
+NEWER = "newer-glibc"
+"""Debian 13's systemd 257 is in that root, Debian 12's 252 in the other."""
+
+BOTH_SYSTEMDS = ("main", "100 mounts", "400 mounts")
 FINALSTAGE_DIRECT = Contestant("finalstage, direct", DIRECT, "finalstage")
 FINALSTAGE_RETURN = Contestant("finalstage, return", RETURN, "finalstage")
-SYSTEMD = Contestant("systemd alone", RETURN)
-DRACUT = Contestant("systemd and dracut", RETURN, "dracut")
+SYSTEMD = Contestant("systemd 252", RETURN)
+DRACUT = Contestant("systemd 252 and dracut", RETURN, "dracut")
+NEWER_SYSTEMD = Contestant("systemd 257", RETURN, root=NEWER, only=BOTH_SYSTEMDS)
+NEWER_DRACUT = Contestant(
+    "systemd 257 and dracut", RETURN, "dracut", root=NEWER, only=BOTH_SYSTEMDS
+)
 ORACLE = Contestant("oracle", DIRECT, "oracle")
-CONTESTANTS = (FINALSTAGE_DIRECT, FINALSTAGE_RETURN, SYSTEMD, DRACUT, ORACLE)
+CONTESTANTS = (
+    FINALSTAGE_DIRECT,
+    FINALSTAGE_RETURN,
+    SYSTEMD,
+    DRACUT,
+    NEWER_SYSTEMD,
+    NEWER_DRACUT,
+    ORACLE,
+)
 
 
 def _oracle(trial: Trial) -> Path:
@@ -69,13 +102,13 @@ def _oracle(trial: Trial) -> Path:
 
 
 @cache
-def _dracut() -> Path:
+def dracut(suite: str) -> Path:
     """The tree that dracut unpacks at shutdown: what dracut itself makes, of Debian's packages."""
 
     def build(folder: Path) -> None:
         work = folder / "work"
         root = work / "root"
-        archive = debian.Archive(work / "apt", SUITE)
+        archive = debian.Archive(work / "apt", suite)
         archive.unpack_with_dependencies(DRACUT_PACKAGES, root)
         _merge_usr(root)
         script = f"mount --bind /dev {root}/dev; mount -t proc proc {root}/proc;"
@@ -86,7 +119,7 @@ def _dracut() -> Path:
             subprocess.run(unpack, stdin=image, cwd=folder, check=True)
         shutil.rmtree(work)
 
-    return once(f"dracut-{digest(DRACUT_PACKAGES, DRACUT_LINE, SUITE)}", build)
+    return once(f"dracut-{digest(DRACUT_PACKAGES, DRACUT_LINE, suite)}", build)
 
 
 def _merge_usr(root: Path) -> None:

@@ -13,6 +13,9 @@ from tests.vm.stacks import MAIN, Stack
 PIECE = 4
 """MiB of one of many small devices."""
 
+LONG_LOG = "log_buf_len=2M"
+"""For the guest's kernel, where finalstage leaves more records than its log usually holds."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -24,6 +27,11 @@ class Trial:
     plan: tuple[str, ...]
     before: str = ""
     slow: tuple[str, ...] = ()
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether there is a key in it."""
+        return any(isinstance(layer, Luks) for layer in self.stack.layers)
 
 
 @dataclass(frozen=True)
@@ -153,9 +161,10 @@ class Images(Common):
 def _many(count: int) -> Trial:
     layer = ManyMounts("disk/b", count)
     memory = 512 if count < 400 else 1024
+    disks = (Disk("a", 128), Disk("b", count * PIECE))
     stack = Stack(
         f"{count} mounts",
-        Hardware((Disk("a", 128), Disk("b", count * PIECE)), memory=memory),
+        Hardware(disks, memory=memory, command_line=LONG_LOG),
         (Ext4("disk/a", "/"), layer),
         files=(),
     )
@@ -166,7 +175,7 @@ def _chains() -> Trial:
     layer = Chains("disk/b", 30, 10)
     stack = Stack(
         "300 devices, 10 deep",
-        Hardware((Disk("a", 128), Disk("b", 30 * PIECE))),
+        Hardware((Disk("a", 128), Disk("b", 30 * PIECE)), command_line=LONG_LOG),
         (Ext4("disk/a", "/"), layer),
         files=(),
     )
@@ -177,7 +186,7 @@ def _images() -> Trial:
     layer = Images(200)
     stack = Stack(
         "200 images on LUKS",
-        Hardware((Disk("a", 1024),)),
+        Hardware((Disk("a", 1024),), command_line=LONG_LOG),
         (Luks("crypt", "disk/a"), Ext4("mapper/crypt", "/"), layer),
         files=(),
     )

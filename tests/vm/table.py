@@ -6,6 +6,7 @@ A conftest.py makes use of it by importing `pytest_terminal_summary`; several ma
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from itertools import chain
 
 import pytest
@@ -33,14 +34,15 @@ def pytest_terminal_summary(
         return
     found.sort(key=lambda row: (row["row"].startswith("control"), row["row"]))
     terminalreporter.section("machines that went down")
-    terminalreporter.write(_plain(found))
-    (BUILD / "table.md").write_text(_markdown(found))
+    terminalreporter.write(plain(found))
+    (BUILD / "table.md").write_text(markdown(found))
 
 
-def _plain(rows: list[dict[str, str]]) -> str:
+def plain(rows: list[dict[str, str]], left: Container[str] = ("row", "end")) -> str:
+    """Rows as a table for a console. The columns are those of the first one, some of them words."""
     table = Table(box=None, pad_edge=False)
     for name in rows[0]:
-        table.add_column(name, justify="left" if name in ("row", "end") else "right")
+        table.add_column(name, justify="left" if name in left else "right")
     for row in rows:
         table.add_row(*row.values())
     console = Console(width=120, no_color=True)
@@ -49,6 +51,7 @@ def _plain(rows: list[dict[str, str]]) -> str:
     return capture.get()
 
 
-def _markdown(rows: list[dict[str, str]]) -> str:
+def markdown(rows: list[dict[str, str]]) -> str:
+    """Rows as a table of Markdown."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
