@@ -103,7 +103,7 @@ def going(contestant: Contestant, measured: Measured) -> Going:
     """What is kept of one machine going down."""
     records = measured.records
     phases = {}
-    if contestant.is_ours and contestant.path == FINALSTAGE_DIRECT.path:
+    if contestant is FINALSTAGE_DIRECT:
         phases = figures.spans(records, measured.first_line, measured.seconds)
     return {
         "seconds": measured.seconds,

@@ -60,6 +60,7 @@ class Ear:
     def __init__(self) -> None:
         self.began = 0.0
         self.first = 0.0
+        self.spoken = asyncio.Event()
 
     def listen(self) -> float:
         """Begin, and return the time."""
@@ -70,6 +71,7 @@ class Ear:
         """Take in a piece of what comes from the console."""
         if self.began and not self.first and piece.strip():
             self.first = time.monotonic()
+            self.spoken.set()
 
     @property
     def seconds(self) -> float:

@@ -13,6 +13,9 @@ from tests.vm.stacks import MAIN, Stack
 PIECE = 4
 """MiB of one of many small devices."""
 
+AT_ONCE = 100
+"""How many mounts are built by one order to the guest, which has a minute for it."""
+
 LONG_LOG = "log_buf_len=2M"
 """For the guest's kernel, where finalstage leaves more records than its log usually holds."""
 
@@ -38,11 +41,12 @@ class Trial:
 class ManyMounts(Common):
     """So many small ext4, each on a linear device; below every second one is another such device.
 
-    So there are half as many devices again as mounts.
+    So there are half as many devices again as mounts. `first` is the number of the first one.
     """
 
     lower: str
     count: int
+    first: int = 0
 
     modules: ClassVar[tuple[str, ...]] = ()
     clean: ClassVar[Mapping[str, str]] = {}
@@ -54,25 +58,30 @@ class ManyMounts(Common):
         return (self.lower,)
 
     @property
+    def numbers(self) -> range:
+        """Their numbers."""
+        return range(self.first, self.first + self.count)
+
+    @property
     def plan(self) -> tuple[str, ...]:
         """What closes them."""
-        mounts = [f"umount /many/{number}" for number in range(self.count)]
-        upper = [f"remove u{number}" for number in range(0, self.count, 2)]
-        return (*mounts, *upper, *(f"remove d{number}" for number in range(self.count)))
+        mounts = [f"umount /many/{number}" for number in self.numbers]
+        upper = [f"remove u{number}" for number in self.numbers[::2]]
+        return (*mounts, *upper, *(f"remove d{number}" for number in self.numbers))
 
     def build(self) -> str:
-        size = PIECE << 11
+        size, last = PIECE << 11, self.numbers[-1]
         return f"""
             device=/dev/{self.lower}
-            for i in $(seq 0 {self.count - 1}); do
+            for i in $(seq {self.first} {last}); do
                 echo "d$i,,,rw,0 {size} linear $device $((i * {size}))"
             done | tr '\\n' ';' >/tmp/lower
             dmsetup create --concise "$(cat /tmp/lower)"
-            for i in $(seq 0 2 {self.count - 1}); do
+            for i in $(seq {self.first} 2 {last}); do
                 echo "u$i,,,rw,0 {size} linear /dev/mapper/d$i 0"
             done | tr '\\n' ';' >/tmp/upper
             dmsetup create --concise "$(cat /tmp/upper)"
-            for i in $(seq 0 {self.count - 1}); do
+            for i in $(seq {self.first} {last}); do
                 device=/dev/mapper/d$i
                 [ ! -e /dev/mapper/u$i ] || device=/dev/mapper/u$i
                 mkdir -p {ROOT}/many/$i
@@ -159,16 +168,17 @@ class Images(Common):
 
 
 def _many(count: int) -> Trial:
-    layer = ManyMounts("disk/b", count)
+    layers = [ManyMounts("disk/b", AT_ONCE, first) for first in range(0, count, AT_ONCE)]
     memory = 512 if count < 400 else 1024
     disks = (Disk("a", 128), Disk("b", count * PIECE))
     stack = Stack(
         f"{count} mounts",
         Hardware(disks, memory=memory, command_line=LONG_LOG),
-        (Ext4("disk/a", "/"), layer),
+        (Ext4("disk/a", "/"), *layers),
         files=(),
     )
-    return Trial(f"{count} mounts", stack, (*layer.plan, "umount /run", "umount /"))
+    plan = [line for layer in layers for line in layer.plan]
+    return Trial(stack.name, stack, (*plan, "umount /run", "umount /"))
 
 
 def _chains() -> Trial:
@@ -202,7 +212,7 @@ def slow(disks: tuple[str, ...], dirty: int = 8) -> Trial:
     """File systems on throttled disks, each with so many MiB that were not written yet."""
     mounts: tuple[Layer, ...] = tuple(Ext4(f"disk/{disk}", f"/{disk}") for disk in disks)
     stack = Stack(
-        f"{len(disks)} slow disks",
+        f"{len(disks)} slow disk{'s' if len(disks) > 1 else ''}",
         Hardware((Disk("a", 128), *(Disk(disk, 64) for disk in disks))),
         (Ext4("disk/a", "/"), *mounts),
         files=(),

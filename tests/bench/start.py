@@ -110,7 +110,7 @@ async def _first_line(starter: Starter, warm: bool) -> float:
             ear.listen()
             await machine.become(starter.path)
             async with asyncio.timeout(FIRST_LINE_SECONDS):
-                await machine.seen(b"\n")
+                await ear.spoken.wait()
     return ear.seconds
 
 
