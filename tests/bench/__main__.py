@@ -91,8 +91,8 @@ def compete(trial: Trial, results: Results, rounds: int) -> dict[str, list[Going
             goings.append(going(contestant, measured))
             if contestant is FINALSTAGE_DIRECT:
                 results.setdefault("timelines", {})[trial.name] = {
+                    "offset": measured.offset,
                     "seconds": measured.seconds,
-                    "first_line": measured.first_line,
                     "records": measured.records,
                 }
             say(f"{trial.name}, {contestant.name}: {measured.seconds:.2f} s")
@@ -104,7 +104,7 @@ def going(contestant: Contestant, measured: Measured) -> Going:
     records = measured.records
     phases = {}
     if contestant is FINALSTAGE_DIRECT:
-        phases = figures.spans(records, measured.first_line, measured.seconds)
+        phases = figures.spans(records, measured.offset, measured.seconds)
     return {
         "seconds": measured.seconds,
         "first_line": measured.first_line,

@@ -75,17 +75,15 @@ def middle(values: Sequence[float]) -> float | None:
     return median(values) if values else None
 
 
-def spans(records: Sequence[dict[str, Any]], first_line: float, seconds: float) -> dict[str, float]:
+def spans(records: Sequence[dict[str, Any]], offset: float, seconds: float) -> dict[str, float]:
     """How long each phase took, by the records of a stage that was executed directly.
 
-    `first_line` and `seconds` were measured from outside, from exec: what comes before the first
-    record, and after the last one.
+    `offset` is when its own clock began, and `seconds` when power went: measured from outside, from
+    exec.
     """
-    said = next((float(each["at"]) for each in records if each["event"] == "start"), None)
     begins = [(str(each["phase"]), float(each["at"])) for each in records if _is_phase(each)]
-    if said is None or not begins:
+    if not begins:
         return {}
-    offset = first_line - said
     ends = [at for _, at in begins[1:]] + [seconds - offset]
     found = {START: offset + begins[0][1]}
     for (name, at), end in zip(begins, ends, strict=True):

@@ -22,11 +22,11 @@ class Going(TypedDict):
 
 
 class Timeline(TypedDict):
-    """One machine going down by finalstage: what it noted, and the seconds until its first line and
-    until power went, which it cannot know."""
+    """One machine going down by finalstage: what it noted, and the seconds from exec until its own
+    clock began, and until power went, which it cannot know."""
 
+    offset: float
     seconds: float
-    first_line: float
     records: list[dict[str, Any]]
 
 

@@ -49,6 +49,14 @@ class Measured:
     found: tuple[bytes, ...] = ()
 
     @property
+    def offset(self) -> float:
+        """Seconds from exec to when finalstage's own clock began: by the first line, which names
+        the time that it is said at. 0 if that was not finalstage's."""
+        first = self.console.lstrip().partition("\n")[0]
+        said = re.match(r"finalstage \[ *([\d.]+)\]", first)
+        return self.first_line - float(said[1]) if said else 0.0
+
+    @property
     def records(self) -> list[Record]:
         """The records of finalstage, in order."""
         return records(self.found)

@@ -1,7 +1,7 @@
 """From exec to the first line: the stage beside a frozen program that only prints, in one guest.
 
 Both are executed by PID 1 of the same machine, with the same Python, the same bootloader and the
-same libraries. The stage has its launcher before it, the other program has nothing.
+same libraries. To see what is whose, each is started with and without the launcher.
 """
 
 from __future__ import annotations
@@ -54,9 +54,14 @@ class Import:
 
 
 def starters() -> tuple[Starter, ...]:
-    """The two."""
-    stage = Starter("finalstage", DIRECT.format(verb="poweroff"), TREE, "--version")
-    return (stage, Starter("hello", ALONE, hello()))
+    """All of them. What is compared are the first and the last."""
+    launched = DIRECT.format(verb="poweroff")
+    return (
+        Starter("finalstage", launched, TREE, "--version"),
+        Starter("its stage alone, --version", f"{ALONE} --version", TREE, "--version"),
+        Starter("hello, by the launcher", launched, hello()),
+        Starter("hello", ALONE, hello()),
+    )
 
 
 def hello() -> Path:

@@ -41,25 +41,17 @@ class Bar:
 
 def bars(timeline: Timeline) -> list[Bar]:
     """A bar for each layer that was closed, by when that began."""
-    offset = _offset(timeline)
     found = []
     for record in timeline["records"]:
         if record["event"] == "close":
-            end = float(record["at"]) + offset
+            end = float(record["at"]) + timeline["offset"]
             found.append(Bar(record["layer"], record["id"], end - float(record["seconds"]), end))
     return sorted(found, key=lambda bar: (bar.begin, bar.end))
 
 
-def _offset(timeline: Timeline) -> float:
-    """Seconds from exec to the time from which the records count."""
-    records = timeline["records"]
-    said = next((float(each["at"]) for each in records if each["event"] == "start"), 0.0)
-    return timeline["first_line"] - said
-
-
 def bands(timeline: Timeline) -> list[tuple[str, float, float]]:
     """Each phase, from when to when."""
-    spans = figures.spans(timeline["records"], timeline["first_line"], timeline["seconds"])
+    spans = figures.spans(timeline["records"], timeline["offset"], timeline["seconds"])
     found: list[tuple[str, float, float]] = []
     at = 0.0
     for name, seconds in spans.items():

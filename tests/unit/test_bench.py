@@ -24,14 +24,13 @@ def record(at: float, event: str, **facts: Any) -> dict[str, Any]:
 
 RECORDS = [
     record(0.0, "phase", phase="prepare"),
-    record(0.1, "start", words="finalstage: poweroff"),
     record(0.2, "phase", phase="close"),
     record(0.5, "close", layer="ext4 /a", id="mount:8:/a", seconds=0.25, error=None),
     record(0.6, "close", layer="ext4 /b", id="mount:9:/b", seconds=0.39, error=None),
     record(0.7, "close", layer="linear <b>", id="block:253:1", seconds=0.05, error=None),
     record(0.8, "phase", phase="down"),
 ]
-TIMELINE: Timeline = {"seconds": 1.5, "first_line": 0.4, "records": RECORDS}
+TIMELINE: Timeline = {"offset": 0.3, "seconds": 1.5, "records": RECORDS}
 RESULTS: Results = {
     "goings": {
         "main": {
@@ -91,10 +90,16 @@ def test_spread_is_that_of_the_worst_cell() -> None:
 
 
 def test_phases_reach_from_exec_to_power_off() -> None:
-    spans = figures.spans(RECORDS, first_line=0.4, seconds=1.5)
+    spans = figures.spans(RECORDS, offset=0.3, seconds=1.5)
     assert spans == pytest.approx({"start": 0.3, "prepare": 0.2, "close": 0.6, "down": 0.4})
     assert sum(spans.values()) == pytest.approx(1.5)
-    assert figures.spans(RECORDS[2:], 0.4, 1.5) == {}, "the first line cannot be placed"
+    assert figures.spans([], 0.3, 1.5) == {}
+
+
+def test_the_clock_is_placed_by_the_line_that_names_its_time() -> None:
+    said = "\r\nfinalstage [  0.125] finalstage 1: poweroff\r\nfinalstage [  0.5] closed\r\n"
+    assert run.Measured(2.0, 1.0, said).offset == 0.875
+    assert run.Measured(2.0, 1.0, "systemd-shutdown[1]: Syncing\n").offset == 0.0
 
 
 def test_a_cell_that_was_measured_once_has_a_star() -> None:
