@@ -563,10 +563,10 @@ class Stage:
             f"closed {sum(layer.shown for layer in gone)}, remaining {len(remaining)}, "
             f"keys left {keys}, {self.console.seconds():.2f} s",
             event="summary",
-            closed=[layer.title for layer in gone if layer.shown],
-            remaining=[layer.title for layer in remaining],
             keys_left=keys,
             peak_kib=processes.peak_kib(self.kernel),
+            remaining=[layer.title for layer in remaining],
+            closed=[layer.title for layer in gone if layer.shown],  # last: it may be cut off
         )
 
     def draw(self, remaining: list[Layer]) -> None:

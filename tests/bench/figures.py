@@ -95,11 +95,6 @@ def _is_phase(record: dict[str, Any]) -> bool:
     return str(record["event"]) == "phase"
 
 
-def peak_kib(records: Sequence[dict[str, Any]]) -> int:
-    """The most memory that the stage had, as it says itself; 0 if it does not."""
-    return max((int(each.get("peak_kib", 0)) for each in records), default=0)
-
-
 def goals(results: Results) -> list[Goal]:
     """All figures that are bound by a goal, and were measured."""
     return [*_ratios(results), *_planning(results), *_start(results), *_sizes(results)]

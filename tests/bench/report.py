@@ -97,7 +97,12 @@ def plain(results: Results) -> str:
 def markdown(results: Results) -> str:
     """For the README."""
     where = results.get("where", {})
-    lines = [f"Measured on {where.get('machine', '?')} ({where.get('qemu', '?')}).", ""]
+    lines = [
+        f"Measured on {where.get('machine', '?')} ({where.get('qemu', '?')}), Linux"
+        f" {where.get('kernel', '?')}, Python {where.get('python', '?')}."
+        f" It took {sum(results.get('minutes', {}).values()):.0f} minutes.",
+        "",
+    ]
     for section in sections(results):
         lines += [f"**{section.heading}.** {section.note}".strip(), ""]
         for picture in section.pictures:

@@ -29,7 +29,10 @@ IN_LOG = rb"(?<=[\0?])"
 made of it: the last byte of a number, struct prb_data_block in kernel/printk/printk_ringbuffer.c.
 """
 
-RECORD = IN_LOG + rb'finalstage: (?P<record>\{"at": [^\n\0]*\})'
+RECORD = IN_LOG + rb'finalstage: \{"at": (?:[ -~]*\}|[ -~]*)'
+"""The second form is that of a record which was too long and is cut off."""
+
+PEAK = re.compile(rb'"peak_kib": (\d+)')
 NO_DM_CRYPT = "rmmod dm_crypt"
 """All guests have it loaded; where nothing is encrypted, finalstage would overwrite free memory for
 its sake alone."""
@@ -55,6 +58,11 @@ class Measured:
         first = self.console.lstrip().partition("\n")[0]
         said = re.match(r"finalstage \[ *([\d.]+)\]", first)
         return self.first_line - float(said[1]) if said else 0.0
+
+    @property
+    def peak_kib(self) -> int:
+        """The most memory that finalstage had, as it says itself; 0 if it does not."""
+        return max((int(kib) for text in self.found for kib in PEAK.findall(text)), default=0)
 
     @property
     def records(self) -> list[Record]:

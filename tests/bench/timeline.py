@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from tests.bench import figures
@@ -15,12 +16,15 @@ FEW = 40
 
 THICK, THIN = 15.0, 3.0
 KINDS = (
-    ("mount:", "mounts", "#0969da"),
-    ("block:253:", "device mapper", "#bf8700"),
-    ("block:7:", "loop devices", "#8250df"),
-    ("block:9:", "arrays", "#1a7f37"),
-    ("", "others", "#6e7781"),
+    (r"mount:", "mounts", "#0969da"),
+    (r".* (linear|crypt) ", "device mapper", "#bf8700"),
+    (r"block:7:", "loop devices", "#8250df"),
+    (r"block:9:", "arrays", "#1a7f37"),
+    (r".* disk ", "disks, flushed", "#cf222e"),
+    (r"", "others", "#6e7781"),
 )
+"""What a layer's id and title are like, what such layers are called, and their colour."""
+
 BANDS = ("#f6f8fa", "#eaeef2")
 
 
@@ -35,8 +39,9 @@ class Bar:
 
     @property
     def kind(self) -> tuple[str, str, str]:
-        """How its kind's ids begin, what it is called, and its colour."""
-        return next(kind for kind in KINDS if self.id.startswith(kind[0]))
+        """Its row in KINDS."""
+        words = f"{self.id} {self.name}"
+        return next(kind for kind in KINDS if re.match(kind[0], words))
 
 
 def bars(timeline: Timeline) -> list[Bar]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from xml.etree import ElementTree
 
@@ -187,6 +188,19 @@ def test_calls_are_counted_by_phase() -> None:
 def test_calls_that_were_not_seen_are_noticed() -> None:
     with pytest.raises(RuntimeError, match="0 calls were seen"):
         calls.tally([b"bench: control", b"bench: begin", b"sys_enter: NR 1 "])
+
+
+def test_the_log_is_read_from_memory() -> None:
+    """As it lies there: each line behind its number, copies of others behind something else."""
+    whole = b'finalstage: {"at": 0.1, "event": "a"}'
+    cut = b'finalstage: {"at": 0.2, "event": "summary", "peak_kib": 123, "closed": ["x'
+    memory = b"\x01\x00\xff?" + whole + b"A\x00\xff\xff\xff?" + cut + b"\xff\0"
+    memory += b"6,1,2,-;" + whole + b"<7>" + whole
+    found = tuple(re.findall(run.RECORD, memory))
+    assert found == (whole, cut)
+    measured = run.Measured(1.0, 0.1, "", found)
+    assert [each["event"] for each in measured.records] == ["a"]
+    assert measured.peak_kib == 123
 
 
 def test_records_come_in_order_and_once() -> None:
