@@ -129,7 +129,7 @@ def _planning(results: Results) -> list[Goal]:
         size = f"{large['layers']:,} layers"
         found.append(Goal(f"scan and plan, {machine}, {size}", took[1], 3, "s"))
         words = f"time a layer, {machine}, {size} / {small['layers']:,}"
-        found.append(Goal(words, grown, 1.5))
+        found.append(Goal(words, grown, 2))
     return found
 
 
