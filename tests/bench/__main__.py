@@ -146,7 +146,7 @@ def plans(results: Results, only: str, rounds: int) -> None:
             best = min(costs, key=lambda each: each.scan + each.plan)
             found[machine].append(
                 {
-                    "layers": best.layers,
+                    "layers": layers,
                     "scan": best.scan,
                     "plan": best.plan,
                     "mebibytes": best.mebibytes,

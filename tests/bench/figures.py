@@ -148,12 +148,16 @@ def _sizes(results: Results) -> list[Goal]:
     found = [
         Goal(name, sizes[name] / MEGABYTE, most, "MB") for name, most in wanted if name in sizes
     ]
-    for trial in ("400 mounts",):
-        peaks = [each["peak_kib"] for each in _goings(results, trial, FINALSTAGE_DIRECT.name)]
-        if peaks:
-            value = max(peaks) * KIB / MEGABYTE
-            found.append(Goal("peak memory, 400 mounts on 600 devices", value, 20, "MB"))
+    if peak := peak_kib(results, "400 mounts"):
+        value = peak * KIB / MEGABYTE
+        found.append(Goal("peak memory, 400 mounts on 600 devices", value, 20, "MB"))
     return found
+
+
+def peak_kib(results: Results, trial: str) -> int:
+    """The most memory that the stage ever had; 0 if it was not said."""
+    goings = _goings(results, trial, FINALSTAGE_DIRECT.name)
+    return max((each["peak_kib"] for each in goings), default=0)
 
 
 def gap(results: Results, trial: str) -> float | None:

@@ -36,8 +36,8 @@ def sections(results: Results) -> list[Section]:
     every = (
         Section(
             "From exec to power-off",
-            "Medians. A star marks what was measured once, since it takes so long. Between the"
-            " rounds of one cell the times differ from the median by up to"
+            "Medians. A star marks what was measured fewer times than others, since it takes so"
+            " long. The times of one cell differ from their median by up to"
             f" {figures.spread(results):.0%}.",
             tables.going_down(results),
             (BARS,) if "goings" in results else (),

@@ -7,7 +7,7 @@ from statistics import median
 
 from tests.bench import figures
 from tests.bench.contestants import CONTESTANTS, FINALSTAGE_DIRECT, ORACLE
-from tests.bench.figures import MEGABYTE, START, Goal
+from tests.bench.figures import KIB, MEGABYTE, START, Goal
 from tests.bench.results import Results
 from tests.bench.stacks import TRIALS
 
@@ -147,12 +147,12 @@ def sizes(results: Results) -> Table:
 
 def memory(results: Results) -> Table:
     """The most memory that the stage had, a row a trial."""
-    rows = []
-    for trial in TRIALS:
-        goings = results.get("goings", {}).get(trial.name, {}).get(FINALSTAGE_DIRECT.name, [])
-        if peaks := [each["peak_kib"] for each in goings if each["peak_kib"]]:
-            rows.append({"trial": trial.name, "MB": f"{max(peaks) * 1024 / MEGABYTE:.1f}"})
-    return rows
+    peaks = {trial.name: figures.peak_kib(results, trial.name) for trial in TRIALS}
+    return [
+        {"trial": name, "MB": f"{peak * KIB / MEGABYTE:.1f}"}
+        for name, peak in peaks.items()
+        if peak
+    ]
 
 
 def calls(results: Results) -> Table:

@@ -84,6 +84,10 @@ def test_sizes_are_in_megabytes() -> None:
 
 def test_what_was_not_measured_has_no_goal() -> None:
     assert figures.goals({}) == []
+    silent: Results = {"goings": {"400 mounts": {FINALSTAGE_DIRECT.name: [going(1)]}}}
+    assert [each.most for each in figures.goals(silent)] == [20]
+    silent["goings"]["400 mounts"][FINALSTAGE_DIRECT.name][0]["peak_kib"] = 0
+    assert figures.goals(silent) == []
 
 
 def test_spread_is_that_of_the_worst_cell() -> None:
