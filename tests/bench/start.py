@@ -27,6 +27,7 @@ from tests.vm.standing import Tray, saved, standing
 _HERE = Path(__file__).resolve().parent
 TREE = PROJECT / "dist/tree"
 ALONE = f"exec chroot /run/initramfs /{STAGE}"
+FINALSTAGE, STAGE_ALONE, HELLO = "finalstage", "stage alone, --version", "hello"
 FIRST_LINE_SECONDS = 30.0
 WARM_UP = 3
 """Times that a program is run before it is warm: QEMU has then translated what it executes."""
@@ -54,13 +55,13 @@ class Import:
 
 
 def starters() -> tuple[Starter, ...]:
-    """All of them. What is compared are the first and the last."""
+    """All of them."""
     launched = DIRECT.format(verb="poweroff")
     return (
-        Starter("finalstage", launched, TREE, "--version"),
-        Starter("its stage alone, --version", f"{ALONE} --version", TREE, "--version"),
+        Starter(FINALSTAGE, launched, TREE, "--version"),
+        Starter(STAGE_ALONE, f"{ALONE} --version", TREE, "--version"),
         Starter("hello, by the launcher", launched, hello()),
-        Starter("hello", ALONE, hello()),
+        Starter(HELLO, ALONE, hello()),
     )
 
 
