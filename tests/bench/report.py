@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.bench import figures, plot, tables, timeline
-from tests.bench.results import Results
+from tests.bench.results import Results, Timeline
 from tests.bench.tables import Table
 from tests.vm.cache import PROJECT
 from tests.vm.table import markdown as table_as_markdown
@@ -23,38 +23,38 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what is to be said, a table, and pictures."""
+    """A heading, what is to be said, a table, and pictures. `aside` are those which the README
+    shows only to who asks for them."""
 
     heading: str
     note: str
     table: Table
     pictures: tuple[str, ...] = ()
+    aside: bool = True
 
 
 def sections(results: Results) -> list[Section]:
     """All of it; only those for which something was measured."""
+    drawn = tuple(name for trial, name in TIMELINES.items() if trial in _timelines(results))
     every = (
         Section(
-            "From exec to power-off",
+            "From exec to power-off, in seconds",
             "Medians. A star marks what was measured fewer times than others, since it takes so"
             " long. The times of one cell differ from their median by up to"
             f" {figures.spread(results):.0%}.",
             tables.going_down(results),
             (BARS,) if "goings" in results else (),
+            aside=False,
         ),
-        Section("From exec to the first line", "", tables.first_lines(results)),
-        Section("What was to be reached", "", tables.goals(results)),
+        Section("What was to be reached", "", tables.goals(results), aside=False),
         Section(
             "Where the time goes, beside the oracle",
             "finalstage on the direct path, seconds a phase.",
             tables.gaps(results),
+            aside=False,
         ),
-        Section(
-            "One machine going down",
-            "",
-            [],
-            tuple(TIMELINES[trial] for trial in TIMELINES if trial in results.get("timelines", {})),
-        ),
+        Section("How layers are closed side by side", "", [], drawn, aside=False),
+        Section("From exec to the first line, in seconds", "", tables.first_lines(results)),
         Section(
             "Start",
             "Seconds from exec to the first line, beside a frozen program that only prints. Warm:"
@@ -66,7 +66,11 @@ def sections(results: Results) -> list[Section]:
             "By `-X importtime`, in a warm guest.",
             tables.imports(results),
         ),
-        Section("Scanning and planning, natively", "", tables.planning(results)),
+        Section(
+            "Scanning and planning",
+            "On simulated machines, natively, the best of some rounds.",
+            tables.planning(results),
+        ),
         Section("Sizes", "Of a tree: what it takes in a tmpfs.", tables.sizes(results)),
         Section("Peak memory", "Of the stage, by VmHWM.", tables.memory(results)),
         Section("System calls", "Of all processes and threads.", tables.calls(results)),
@@ -75,12 +79,16 @@ def sections(results: Results) -> list[Section]:
     return [each for each in every if each.table or each.pictures]
 
 
+def _timelines(results: Results) -> dict[str, Timeline]:
+    return results.get("timelines", {})
+
+
 def draw(results: Results) -> None:
     """Write the pictures, as far as there is something to draw."""
     if "goings" in results:
         (PICTURES / BARS).write_text(plot.draw(results))
     for trial, name in TIMELINES.items():
-        if found := results.get("timelines", {}).get(trial):
+        if found := _timelines(results).get(trial):
             title = f"{trial}: finalstage, direct path; a bar is the closing of one layer"
             (PICTURES / name).write_text(timeline.draw(found, title))
 
@@ -103,10 +111,19 @@ def markdown(results: Results) -> str:
         f" It took {sum(results.get('minutes', {}).values()):.0f} minutes.",
         "",
     ]
-    for section in sections(results):
-        lines += [f"**{section.heading}.** {section.note}".strip(), ""]
-        for picture in section.pictures:
-            lines += [f"![{section.heading}](tests/bench/{picture})", ""]
-        if section.table:
-            lines += [table_as_markdown(section.table)]
-    return "\n".join(lines)
+    every = sections(results)
+    for section in every:
+        if not section.aside:
+            lines += _shown(section)
+    lines += ["<details><summary>Start, planning, memory, sizes, system calls</summary>", ""]
+    for section in every:
+        if section.aside:
+            lines += _shown(section)
+    return "\n".join((*lines, "</details>", ""))
+
+
+def _shown(section: Section) -> list[str]:
+    lines = [f"**{section.heading}.** {section.note}".strip(), ""]
+    for picture in section.pictures:
+        lines += [f"![{section.heading}](tests/bench/{picture})", ""]
+    return [*lines, table_as_markdown(section.table)] if section.table else lines

@@ -49,12 +49,11 @@ def first_lines(results: Results) -> Table:
 def _by_trial(results: Results, value: Callable[[Results, str, str], float | None]) -> Table:
     goings = results.get("goings", {})
     names = [each.name for each in CONTESTANTS if any(each.name in row for row in goings.values())]
-    most = max((len(each) for row in goings.values() for each in row.values()), default=0)
 
     def cell(trial: str, name: str) -> str:
         found = value(results, trial, name)
-        once = figures.rounds(results, trial, name) < most
-        return "" if found is None else f"{found:.2f}{' *' if once else ''}"
+        seldom = figures.rounds(results, trial, name) < max(map(len, goings[trial].values()))
+        return "" if found is None else f"{found:.2f}{' *' if seldom else ''}"
 
     return [
         {"seconds": trial.name, **{name: cell(trial.name, name) for name in names}}

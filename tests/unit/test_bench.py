@@ -11,6 +11,7 @@ import pytest
 from tests.bench import calls, figures, plot, report, run, start, svg, tables, timeline
 from tests.bench.contestants import CONTESTANTS, DRACUT, FINALSTAGE_DIRECT, ORACLE
 from tests.bench.results import Going, Results, Timeline
+from tests.vm.cache import PROJECT
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -128,6 +129,13 @@ def test_imports_are_read() -> None:
     text = "import time: self [us] | cumulative | imported package\n"
     text += "import time:       120 |        320 |   encodings.utf_8\n"
     assert start.read(text) == [start.Import("encodings.utf_8", 120, 1)]
+
+
+def test_pictures_are_where_the_readme_says() -> None:
+    text = report.markdown(RESULTS)
+    for name in re.findall(r"\]\((.*?)\)", text):
+        assert (PROJECT / name).parent == report.PICTURES
+    assert text.index(report.BARS) < text.index("<details>") < text.index("importtime")
 
 
 def test_every_section_is_shown_to_both() -> None:
