@@ -108,7 +108,7 @@ async def _measure(trial: Trial, contestant: Contestant, pattern: re.Pattern[byt
     tree = contestant.staged(trial)
     ear = Ear()
     tray = Tray({"tree": tree} if tree else {}, {})
-    with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+    with tempfile.TemporaryDirectory(dir=BUILD.parent) as folder:
         async with standing(stack, state, tray, Path(folder), ear.heard) as started:
             machine = started.machine
             if tree:

@@ -105,7 +105,7 @@ async def _first_line(starter: Starter, warm: bool) -> float:
     ear = Ear()
     trial = MAIN_TRIAL
     state = await saved(trial.stack)
-    with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+    with tempfile.TemporaryDirectory(dir=BUILD.parent) as folder:
         tray = Tray({"tree": starter.tree}, {})
         async with standing(trial.stack, state, tray, Path(folder), ear.heard) as started:
             machine = started.machine
@@ -127,7 +127,7 @@ def imports() -> list[Import]:
 
 async def _imports() -> str:
     state = await saved(MAIN_TRIAL.stack)
-    with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+    with tempfile.TemporaryDirectory(dir=BUILD.parent) as folder:
         tray = Tray({"tree": telling()}, {})
         async with standing(MAIN_TRIAL.stack, state, tray, Path(folder)) as started:
             run = f"chroot /run/initramfs /{STAGE} --version 2>/run/imports"
