@@ -148,7 +148,7 @@ def records(found: Iterable[bytes]) -> list[Record]:
     read: dict[bytes, Record] = {}
     for text in found:
         match = re.fullmatch(rb"finalstage: (\{.*\})", text, re.DOTALL)
-        if match and match[1] not in read:
+        if match:
             try:
                 read[match[1]] = json.loads(match[1])
             except ValueError:
