@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from finalstage.kernel import Kernel
 
 SIGHUP, SIGKILL, SIGTERM, SIGCONT, SIGSTOP = 1, 9, 15, 18, 19
+KTHREADD = 2
 EVERYONE = -1
 """For kill(2): all but the first process and the caller's own."""
 
@@ -68,15 +69,40 @@ def read_process(kernel: Kernel, pid: int) -> Process:
 
 
 def all_processes(kernel: Kernel) -> list[Process]:
-    """Return every process that is still there when it is looked at."""
+    """Return every process, but the kernel's threads, that is still there when it is looked at."""
     found = []
+    by_kernel = _started_by_kernel(kernel)
     for name in kernel.listdir("/proc"):
-        if name.isdigit():
-            try:
-                found.append(read_process(kernel, int(name)))
-            except (OSError, ValueError, IndexError):
-                continue  # it has just ended
+        if not name.isdigit() or (name in by_kernel and _has_no_program(kernel, name)):
+            continue
+        try:
+            process = read_process(kernel, int(name))
+        except (OSError, ValueError, IndexError):
+            continue  # it has just ended
+        if not process.kernel_thread:
+            found.append(process)
     return found
+
+
+def _started_by_kernel(kernel: Kernel) -> frozenset[str]:
+    """Return the numbers of the kernel's threads and of the programs that it has started, as far as
+    it tells: proc(5), /proc/PID/task/TID/children. Each ext4 has two threads, each device one."""
+    try:
+        if read_process(kernel, KTHREADD).kernel_thread:
+            return frozenset(text(kernel, f"/proc/{KTHREADD}/task/{KTHREADD}/children").split())
+    except (OSError, ValueError, IndexError):
+        pass  # a kernel that does not tell, or processes of which one sees only some
+    return frozenset()
+
+
+def _has_no_program(kernel: Kernel, pid: str) -> bool:
+    """Whether what the kernel has started is a thread. `stat` would take three times as long."""
+    try:
+        return not kernel.readlink(f"/proc/{pid}/exe")
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # it has one, which cannot be seen
 
 
 def peak_kib(kernel: Kernel) -> int:
@@ -129,8 +155,7 @@ class Population:
         found = [
             process
             for process in processes
-            if not process.kernel_thread
-            and process.state != "Z"
+            if process.state != "Z"
             and process.pid not in ours
             and not self._is_storage_daemon(process.pid)
         ]

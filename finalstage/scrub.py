@@ -194,13 +194,12 @@ def spare_all(kernel: Kernel, before: list[tuple[str, str]]) -> None:
     """
     for process in all_processes(kernel):
         path = f"/proc/{process.pid}/oom_score_adj"
-        if not process.kernel_thread:
-            try:
-                old = text(kernel, path)
-                kernel.write(path, b"-1000")
-            except OSError:
-                continue  # it has just ended
-            before.append((path, old))
+        try:
+            old = text(kernel, path)
+            kernel.write(path, b"-1000")
+        except OSError:
+            continue  # it has just ended
+        before.append((path, old))
 
 
 def restore(kernel: Kernel, before: list[tuple[str, str]]) -> None:

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-STACK = 128 * 1024
+STACK = 64 * 1024
 """Bytes of stack a thread. All of it is locked memory, so the default of 8 MiB would not do."""
 
 MOST_THREADS = 256

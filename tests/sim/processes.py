@@ -29,7 +29,10 @@ class Processes:
         if parts[1] != "proc" or not parts[2].isdigit():
             return None
         process = self._process(int(parts[2]), errno.ESRCH)
-        name = parts[3]
+        name = "/".join(parts[3:])
+        if name == f"task/{process.pid}/children":
+            children = (x for x in self.machine.processes.values() if x.parent == process.pid)
+            return "".join(f"{child.pid} " for child in children) + "\n"
         if name == "stat":
             flags = PF_KTHREAD if process.kernel_thread else 0
             ids = f"{process.state} {process.parent} 0 0 {process.terminal} 0 {flags} 0"
@@ -63,6 +66,11 @@ class Processes:
     def process_link(self, path: str) -> str | None:
         """Return what a file is called that a process has open."""
         parts = path.split("/")
+        if parts[1] == "proc" and parts[3:] == ["exe"]:
+            process = self._process(int(parts[2]), errno.ENOENT)
+            if process.kernel_thread or process.state == "Z":
+                raise error(errno.ENOENT, path)
+            return "/somewhere"
         if parts[1] != "proc" or parts[3:4] != ["fd"]:
             return None
         process, number = self._process(int(parts[2]), errno.ENOENT), int(parts[4])

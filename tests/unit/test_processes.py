@@ -45,6 +45,20 @@ def test_kernel_threads_zombies_and_storage_daemons_stay() -> None:
     ) == {2, 100, 101}
 
 
+def test_programs_that_the_kernel_has_started_end_and_its_threads_are_hardly_looked_at() -> None:
+    kthreadd = Process(2, "kthreadd", 0, "", kernel_thread=True)
+    thread = Process(3, "jbd2/vda-8", 2, "", kernel_thread=True)
+    program = Process(100, "modprobe", 2)
+    kernel = SimKernel(Machine(processes=OURS | {2: kthreadd, 3: thread, 100: program}))
+    end_all(kernel, 60, 120, lambda words: None)
+    assert set(kernel.machine.processes) == {*OURS, 2, 3}
+    assert ("read", "/proc/3/stat") not in kernel.done
+
+
+def test_children_of_a_second_process_that_is_no_thread_end() -> None:
+    assert end(Process(2, "sh"), Process(3, "sleep", 2)) == set()
+
+
 def test_a_process_that_cannot_be_asked_is_no_storage_daemon() -> None:
     stuck = Process(100, "stuck", argv0="@stuck")
     assert end(stuck, Process(101), faults={("read", "/proc/100/cmdline"): HANG}) == set()
