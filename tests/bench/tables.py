@@ -70,7 +70,7 @@ def goals(results: Results) -> Table:
 def _goal(goal: Goal) -> Row:
     return {
         "figure": goal.words,
-        "measured": f"{goal.value:.2f} {goal.unit}".strip(),
+        "measured": f"{goal.value:.2f} {goal.unit}" if goal.unit else f"{goal.value:.3f}",
         "at most": f"{goal.most:g} {goal.unit}".strip(),
         "": "reached" if goal.reached else "**not reached**",
     }
