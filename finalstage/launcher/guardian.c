@@ -157,9 +157,27 @@ static int is_in(const struct told *told, const char *const *phases)
     return 0;
 }
 
-/* Run the stage until it ends, hangs, or `*until` comes, which it may put off itself. Returns
+/* -1 if it cannot be started. */
+static int start_stage(struct attempt *attempt, struct child *stage)
+{
+    if (start_child(stage, become_stage, attempt) < 0) {
+        say("cannot fork: %s; ending all processes first", strerror(errno));
+        end_processes();
+        for (long patience = now() + 2 * SECOND; start_child(stage, become_stage, attempt) < 0;) {
+            if (now() >= patience) {
+                say("cannot fork: %s", strerror(errno));
+                return -1;
+            }
+            pause_until(now() + SECOND / 10, NULL, 0, NULL); /* reaps what has ended */
+        }
+    }
+    close(attempt->channel);
+    return 0;
+}
+
+/* Watch the stage until it ends, hangs, or `*until` comes, which it may put off itself. Returns
  * whether it is worth to start it again. */
-static int run_stage(struct attempt *attempt, struct child *stage, struct told *told, long *until)
+static int watch_stage(struct attempt *attempt, struct child *stage, struct told *told, long *until)
 {
     long silence = SILENCE < (*until - now()) / 4 ? SILENCE : (*until - now()) / 4;
     int first = attempt->number == 1;
@@ -167,18 +185,6 @@ static int run_stage(struct attempt *attempt, struct child *stage, struct told *
     told->alive = 0;
     told->phase[0] = '\0';
     told->heard = now();
-    if (start_child(stage, become_stage, attempt) < 0) {
-        say("cannot fork: %s; ending all processes first", strerror(errno));
-        end_processes();
-        for (long patience = now() + 2 * SECOND; start_child(stage, become_stage, attempt) < 0;) {
-            if (now() >= patience) {
-                say("cannot fork: %s", strerror(errno));
-                return 0;
-            }
-            pause_until(now() + SECOND / 10, NULL, 0, NULL); /* reaps what has ended */
-        }
-    }
-    close(attempt->channel);
     for (;;) {
         long end;
 
@@ -232,7 +238,7 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
     long until = now() + whole;
     long reserve;
     sigset_t all;
-    int again;
+    int started, again;
 
     if (!arguments[0])
         attempt.arguments = no_arguments;
@@ -244,9 +250,16 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
     read_test_switches(environment);
     /* PID 1 is spared in any case, and our children have the score that we have when they begin. */
     set_oom_score(as_pid1 ? "-999" : "-1000");
+    watch_children();
+    if (free_memory() < STAGE_NEEDS)
+        aside("make room", make_room, NULL, SECOND);
+    attempt.number = 1;
+    attempt.channel = open_channel();
+    started = start_stage(&attempt, &stage);
+
+    /* All of this while it starts. */
     come_first();
     forbid_panics();
-    watch_children();
     prepare_down();
     dm_open();
     told.verb = verb_in(attempt.arguments);
@@ -254,16 +267,12 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
     if (as_pid1)
         notify_open(arguments);
     mlockall(MCL_CURRENT | MCL_FUTURE);
-    if (free_memory() < STAGE_NEEDS)
-        aside("make room", make_room, NULL, SECOND);
     if (arguments[0]) {
         keep_victims(attempt.arguments[0]);
         scrub_early(attempt.arguments[0]);
     }
 
-    attempt.number = 1;
-    attempt.channel = open_channel();
-    again = run_stage(&attempt, &stage, &told, &until);
+    again = started == 0 && watch_stage(&attempt, &stage, &told, &until);
     reserve = whole / RESCUE_SHARE < RESCUE_RESERVE ? whole / RESCUE_SHARE : RESCUE_RESERVE;
     attempt.budget = until - now() - reserve;
     if (again && attempt.budget >= SHORTEST_ATTEMPT && !came_far(&told)) {
@@ -280,7 +289,8 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
         say("starting it once more, with %ld s", attempt.budget / SECOND);
         attempt.number = 2;
         attempt.channel = open_channel();
-        run_stage(&attempt, &stage, &told, &until);
+        if (start_stage(&attempt, &stage) == 0)
+            watch_stage(&attempt, &stage, &told, &until);
     }
     do {
         rescue(&told, stage.running ? stage.pid : 0, until);
