@@ -7,17 +7,19 @@
  *
  * Free pages do not only lie in the common pool: each processor has lists of its own (struct
  * per_cpu_pages), which nobody else can take from. So all workers go on until memory is exhausted
- * for each of them. Who asks for more is then killed by the kernel (vm.oom_kill_allocating_task),
- * and what he took stays taken, since it belongs to objects that the supervisor, this process,
- * maps too. When the last worker has gone, nothing is free any more, and all is given back.
+ * for each of them. How they know: each offers some clean pages of its own to be taken back, and
+ * when the kernel has taken most of these, there was nothing else. What a worker took stays taken,
+ * since it belongs to objects that the supervisor, this process, maps too.
  *
  * Some pages may be free even then. When the common pool is empty, or only counts as empty, nobody
  * gets what is left in the lists of his own processor: zone_watermark_fast() in mm/page_alloc.c. So
- * in the end the ballast is given back, which is clean, and a last worker has all lists emptied into
- * the pool, and takes more than there is: he lets the kernel take back pages of his own meanwhile.
+ * in the end a last worker has all lists emptied into the pool, and goes on in the same way. Then
+ * all is given back.
  *
- * Somebody else may want memory just then: the stage, a kernel thread. For these there is ballast:
- * processes that hold a little memory and wait, the first choice of the OOM killer.
+ * Somebody else may want memory just then: the stage, a kernel thread. They take what is on offer.
+ * Should that not do, who asks for more is killed (vm.oom_kill_allocating_task), if he may be: a
+ * worker. And there is ballast: processes that hold a little memory and wait, the first choice of
+ * the OOM killer, which has the kernel panic where it finds nobody.
  *
  * Who runs this sees to it that exhaustion is no panic (vm.panic_on_oom), and that all that is
  * free can be had (vm.min_free_kbytes and others): finalstage/scrub.py. */
@@ -43,14 +45,13 @@
 
 #define MOST_WORKERS 1024
 #define PIECE (2UL << 20) /* a huge page, where there are any */
-#define BALLASTS 4
-#define BALLAST (4UL << 20)
-#define OFFER (2UL << 20)
+#define BALLASTS 2
+#define BALLAST (1UL << 20)
+#define OFFER (1UL << 20) /* by each worker */
+#define FEW (3UL << 20)   /* for each worker, more than a piece: from here on page by page */
 #define EARLY_LEAVES 8                /* a share of all memory */
 #define EARLY_LEAST (64UL << 20)
 #define EARLY_TICK (20 * 1000 * 1000) /* nanoseconds */
-#define PIPES 4
-#define PIPE (1 << 20)
 
 #ifndef MADV_POPULATE_WRITE /* since Linux 5.14, not in musl's headers yet */
 #define MADV_POPULATE_WRITE 23
@@ -119,33 +120,62 @@ static int take(char *piece)
     return 1;
 }
 
-/* The lists of a processor are one for each use of a page. What the kernel takes for itself, for
- * one the buffers of pipes, comes from others than a process's own memory. */
-static void take_as_kernel(void)
+/* How much of an offer was not taken back yet; all of it if that cannot be seen. */
+static size_t pages_there(void *offer)
 {
-    static const char zeros[1 << 16];
-    int ends[2];
+    static unsigned char there[OFFER / 4096];
+    size_t count = 0;
 
-    for (int i = 0; i < PIPES && pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0; i++) {
-        fcntl(ends[1], F_SETPIPE_SZ, PIPE);
-        while (write(ends[1], zeros, sizeof zeros) > 0)
-            ;
+    if (mincore(offer, OFFER, there) < 0)
+        return sizeof there;
+    for (size_t i = 0; i < sizeof there; i++)
+        count += there[i] & 1;
+    return count;
+}
+
+/* Let the kernel take back what it is offered, clean, as soon as it needs memory. */
+static int put_on_offer(char *offer)
+{
+    memset(offer, 0, OFFER);
+    return madvise(offer, OFFER, MADV_FREE);
+}
+
+/* Take page by page what is left, until most of what is on offer had to be taken back for it. */
+static void take_rest(char *memory, unsigned long most, char *offer, volatile unsigned long *taken)
+{
+    for (; *taken < most; *taken += 4096) {
+        memory[*taken] = 0;
+        if (*taken % (16 * 4096) == 0 && pages_there(offer) < OFFER / 4096 / 4)
+            return;
     }
 }
 
-static void work(int processor, unsigned long most, const struct worker *self)
+static int is_plenty(unsigned long few)
 {
+    struct sysinfo info;
+
+    return sysinfo(&info) == 0 && info.freeram * info.mem_unit > few;
+}
+
+static void work(int processor, unsigned long most, unsigned long few, const struct worker *self)
+{
+    char *offer = reserve(OFFER, MAP_PRIVATE);
     cpu_set_t here;
 
     CPU_ZERO(&here);
     CPU_SET(processor, &here);
     sched_setaffinity(0, sizeof here, &here);
     be_expendable("0");
-    take_as_kernel();
+    if (offer == MAP_FAILED)
+        _exit(1);
+    madvise(offer, OFFER, MADV_NOHUGEPAGE);
+    if (put_on_offer(offer) < 0)
+        _exit(1);
     /* What has been cleared needs no place in a swap area that would not close. */
     mlock2(self->memory, most, MLOCK_ONFAULT);
-    for (; *self->taken < most && take(self->memory + *self->taken); *self->taken += PIECE)
-        ;
+    while (*self->taken < most && is_plenty(few) && take(self->memory + *self->taken))
+        *self->taken += PIECE;
+    take_rest(self->memory, most, offer, self->taken);
     _exit(0);
 }
 
@@ -176,26 +206,6 @@ static int is_worker(pid_t process, int count)
     return 0;
 }
 
-/* How much of an offer was not taken back yet; all of it if that cannot be seen. */
-static size_t pages_there(void *offer)
-{
-    static unsigned char there[OFFER / 4096];
-    size_t count = 0;
-
-    if (mincore(offer, OFFER, there) < 0)
-        return sizeof there;
-    for (size_t i = 0; i < sizeof there; i++)
-        count += there[i] & 1;
-    return count;
-}
-
-/* Let the kernel take back what it is offered, clean, as soon as it needs memory. */
-static int put_on_offer(char *offer)
-{
-    memset(offer, 0, OFFER);
-    return madvise(offer, OFFER, MADV_FREE);
-}
-
 /* Have all that is free put where everybody can take it from, and counted. For that it is asked for
  * a piece so large that it has nothing else to try: __alloc_pages_direct_reclaim(). */
 static void gather(void)
@@ -205,9 +215,9 @@ static void gather(void)
     set_number("/proc/sys/vm/stat_refresh", "1");
 }
 
-/* Take page by page what is left, until most of what is on offer had to be taken back for it. */
-static void squeeze(size_t most)
+static void squeeze(unsigned long most)
 {
+    volatile unsigned long taken = 0;
     char *offer = reserve(OFFER, MAP_PRIVATE), *memory = reserve(most, MAP_PRIVATE);
 
     be_expendable("0");
@@ -223,12 +233,8 @@ static void squeeze(size_t most)
         _exit(1);
     gather();
     put_on_offer(offer); /* again: to gather has taken some of it */
-    for (size_t at = 0; at < most; at += 4096) {
-        ((volatile char *)memory)[at] = 0;
-        if (at % (16 * 4096) == 0 && pages_there(offer) < OFFER / 4096 / 4)
-            _exit(0);
-    }
-    _exit(1);
+    take_rest(memory, most, offer, &taken);
+    _exit(taken == most);
 }
 
 /* Have what the workers could not get taken too; false if that was not all, or took too long. */
@@ -366,7 +372,7 @@ int scrub_memory(const char *seconds)
         worker->memory += PIECE - (unsigned long)worker->memory % PIECE;
         worker->process = fork();
         if (worker->process == 0)
-            work(processor, most, worker);
+            work(processor, most, FEW * CPU_COUNT(&all), worker);
         count += worker->process > 0;
     }
     /* From here on nothing is allocated, and nothing waits behind the workers. */
