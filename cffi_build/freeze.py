@@ -37,8 +37,9 @@ for name, module in sys.modules.items():
 class Freeze:
     """What a spec file is told; it travels to PyInstaller's process in the environment.
 
-    `spec` is the name of that file, if it is not `name`; `entry` the script that is frozen, if it
-    is not cffi_build/entry_NAME.py; `options` are further ones for the interpreter.
+    `spec` is that file's path in the project, if it is not cffi_build/NAME.spec; `entry` the script
+    that is frozen, if it is not cffi_build/entry_NAME.py; `options` are further ones for the
+    interpreter.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Freeze:
         log = project.BUILD / f"{self.name}.log"
         command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level", "WARN"]
         command += ["--distpath", str(out), "--workpath", str(work / self.name)]
-        command += [str(project.ROOT / f"cffi_build/{self.spec or self.name}.spec")]
+        command += [str(project.ROOT / (self.spec or f"cffi_build/{self.name}.spec"))]
         with log.open("w") as output:
             done = subprocess.run(
                 command,

@@ -27,7 +27,9 @@ from tests.vm.standing import Tray, saved, standing
 _HERE = Path(__file__).resolve().parent
 TREE = PROJECT / "dist/tree"
 ALONE = f"exec chroot /run/initramfs /{STAGE}"
-FINALSTAGE, STAGE_ALONE, HELLO = "finalstage", "stage alone, --version", "hello"
+FINALSTAGE, STAGE_ALONE = "finalstage", "stage alone, --version"
+HELLO, BARE_HELLO = "hello", "hello, frozen like the stage"
+_PLAIN = (_HERE / "hello.py", _HERE / "hello.spec")
 FIRST_LINE_SECONDS = 30.0
 WARM_UP = 3
 """Times that a program is run before it is warm: QEMU has then translated what it executes."""
@@ -62,12 +64,33 @@ def starters() -> tuple[Starter, ...]:
         Starter(STAGE_ALONE, f"{ALONE} --version", TREE, "--version"),
         Starter("hello, by the launcher", launched, hello()),
         Starter(HELLO, ALONE, hello()),
+        Starter(BARE_HELLO, ALONE, bare_hello()),
     )
 
 
 def hello() -> Path:
-    """The tree with the program that only prints in the stage's place."""
-    return _variant("hello", ENCODINGS, entry=str(_HERE / "hello.py"))
+    """The tree with a program that only prints in the stage's place, frozen as anybody would."""
+
+    def build(folder: Path) -> None:
+        plan = Freeze(
+            "stage",
+            str(bootloader("stage", STAGE_LINK_FLAGS)),
+            spec="tests/bench/hello.spec",
+            entry=str(_HERE / "hello.py"),
+        )
+        frozen = plan.run(folder / "frozen")
+        shutil.copytree(TREE, folder / "tree", symlinks=True)
+        program = folder / "tree" / STAGE
+        shutil.copy2(frozen / "stage", program)
+        shutil.copytree(frozen / "_internal", program.parent / "_internal", dirs_exist_ok=True)
+        shutil.rmtree(folder / "frozen")
+
+    return once(f"start-hello-{digest(TREE, project.ROOT / 'cffi_build', *_PLAIN)}", build) / "tree"
+
+
+def bare_hello() -> Path:
+    """The same, but frozen with all that is done for the stage to start quickly."""
+    return _variant("bare-hello", ENCODINGS, entry=str(_HERE / "hello.py"))
 
 
 def telling() -> Path:
@@ -83,7 +106,7 @@ def _variant(name: str, modules: frozenset[str], **changes: Any) -> Path:
         plan = Freeze(
             name,
             str(bootloader("stage", STAGE_LINK_FLAGS)),
-            spec="stage",
+            spec="cffi_build/stage.spec",
             modules=tuple(sorted(modules)),
             **changes,
         )
