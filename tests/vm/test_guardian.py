@@ -25,7 +25,7 @@ from tests.vm.stacks import MAIN, ONE, TWO, Stack
 POINTS = range(1, 23)
 """At least as many as the stage needs calls for the main stack on the direct path."""
 
-EARLY = ("prepare", "defuse", "kill", "files", "unblock", "close", "lock", "settle")
+EARLY = ("prepare", "defuse", "kill", "files", "unblock", "hooks", "close", "lock", "settle")
 PHASES = (*EARLY, "free", "seal", "flush", "keys", "scrub", "report", "down")
 NOT_EXECUTABLE = "chmod 644 /run/initramfs/usr/lib/finalstage/stage"
 DAMAGED = "dd if=/dev/zero of=/run/initramfs/usr/lib/finalstage/stage bs=4k count=1 conv=notrunc"
