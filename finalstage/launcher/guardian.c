@@ -90,7 +90,7 @@ static int become_stage(void *argument)
 {
     static const int deaf_to[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGALRM,
                                   SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU};
-    static char *arguments[MOST_ARGUMENTS + 2], *environment[MOST_VARIABLES + 3];
+    static char *arguments[MOST_ARGUMENTS + 2], *environment[MOST_VARIABLES + 5];
     static char guardian[40], number[40], rest[40];
     struct attempt *attempt = argument;
     size_t count = 0;
@@ -122,6 +122,10 @@ static int become_stage(void *argument)
     snprintf(guardian, sizeof guardian, "%s%d", OURS[0], attempt->channel);
     if (attempt->channel >= 0)
         environment[count++] = guardian;
+    /* PyInstaller's bootloader would execute itself once more, to have LD_LIBRARY_PATH set. So it
+     * takes that for done: pyi_main.c, PYI_PROCESS_LEVEL_PARENT_NEEDS_RESTART. */
+    environment[count++] = "_PYI_ARCHIVE_FILE=" STAGE;
+    environment[count++] = "_PYI_PARENT_PROCESS_LEVEL=-1";
     execve(STAGE, arguments, environment);
     say("cannot start the stage: %s", strerror(errno));
     return 127;
