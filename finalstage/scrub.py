@@ -7,7 +7,7 @@ caches are dropped, and all that is free then is taken and cleared: finalstage/l
 from __future__ import annotations
 
 from finalstage import keys
-from finalstage.bounded import bind, together
+from finalstage.bounded import bind, bounded, together
 from finalstage.lines import Line
 from finalstage.processes import all_processes
 from finalstage.world import describe, text
@@ -44,6 +44,7 @@ TUNING = (
 )
 """Settings while memory is overwritten. Source: Documentation/admin-guide/sysctl/vm.rst."""
 
+TUNE_SECONDS = 2.0
 MUST = "/proc/sys/vm/panic_on_oom"
 PRINTK = "/proc/sys/kernel/printk"
 
@@ -130,9 +131,9 @@ def overwrite(kernel: Kernel, until: float) -> Line:
         return Line("MEMORY IS NOT OVERWRITTEN, PLAINTEXT MAY REMAIN: no time is left", bad=True)
     started = kernel.now()
     before: list[tuple[str, str]] = []
+    danger = bounded(kernel, "tune", bind(tune, kernel, before), TUNE_SECONDS, until)
     try:
-        tune(kernel, before)
-        danger = dangerous(kernel)
+        danger = danger or dangerous(kernel)
     except OSError as error:
         danger = describe(error)
     if danger:
