@@ -87,8 +87,8 @@ def ask_launcher(*arguments: str, whole: bool = False) -> str:
                 break
     finally:
         posix.close(ours)
-    # What it took is free again once it has ended; but that may take a while, and needs nobody.
-    until = monotonic() + HELPER_PATIENCE
+    # Who has said only his first line may take a while to give memory back, and needs nobody for it.
+    until = monotonic() + (HELPER_PATIENCE if whole else 0)
     while posix.waitpid(helper, posix.WNOHANG) == (0, 0) and monotonic() < until:
         sleep(HELPER_PATIENCE / 200)
     return said.decode("utf-8", "replace")

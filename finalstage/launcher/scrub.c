@@ -48,6 +48,7 @@
 #define BALLASTS 2
 #define BALLAST (1UL << 20)
 #define OFFER (1UL << 20) /* by each worker */
+#define GIVEN_BACK (16UL << 20) /* before more is said */
 #define FEW (3UL << 20)   /* for each worker, more than a piece: from here on page by page */
 #define EARLY_LEAVES 8                /* a share of all memory */
 #define EARLY_LEAST (64UL << 20)
@@ -157,8 +158,10 @@ static int is_plenty(unsigned long few)
     return sysinfo(&info) == 0 && info.freeram * info.mem_unit > few;
 }
 
-static void work(int processor, unsigned long most, unsigned long few, const struct worker *self)
+static void work(int processor, unsigned long most, unsigned long few, const struct worker *self,
+                 volatile int *ready)
 {
+    struct timespec moment = {.tv_nsec = 1000 * 1000};
     char *offer = reserve(OFFER, MAP_PRIVATE);
     cpu_set_t here;
 
@@ -175,6 +178,8 @@ static void work(int processor, unsigned long most, unsigned long few, const str
     mlock2(self->memory, most, MLOCK_ONFAULT);
     while (*self->taken < most && is_plenty(few) && take(self->memory + *self->taken))
         *self->taken += PIECE;
+    while (*ready == 0)
+        nanosleep(&moment, NULL);
     take_rest(self->memory, most, offer, self->taken);
     _exit(0);
 }
@@ -248,24 +253,16 @@ static int take_last(size_t most, double until)
     return last > 0 && next_end(until, &status) == last && status == 0;
 }
 
-/* Start the ballast; false if not all of it is there. */
-static int load_ballast(pid_t *ballasts, volatile int *ready, double until)
+static int start_ballast(pid_t *ballasts, volatile int *ready)
 {
     for (int i = 0; i < BALLASTS; i++) {
         ballasts[i] = fork();
         if (ballasts[i] == 0)
             be_ballast(ready);
         if (ballasts[i] < 0)
-            return 0;
+            return -1;
     }
-    while (*ready < BALLASTS && seconds_now() < until) {
-        struct timespec moment = {.tv_nsec = 1000 * 1000};
-
-        if (waitpid(-1, NULL, WNOHANG) > 0)
-            return 0;
-        nanosleep(&moment, NULL);
-    }
-    return *ready == BALLASTS;
+    return 0;
 }
 
 /* Take what is free now, and keep it: that is then done when the rest is to be overwritten. */
@@ -352,11 +349,8 @@ int scrub_memory(const char *seconds)
     sigemptyset(&children);
     sigaddset(&children, SIGCHLD);
     sigprocmask(SIG_BLOCK, &children, NULL);
-    if (!load_ballast(ballasts, ready, until)) {
-        if (seconds_now() >= until)
-            dprintf(STDOUT_FILENO, "part 0\n");
-        else
-            dprintf(STDOUT_FILENO, "failed: it could not be made safe to run out of memory\n");
+    if (start_ballast(ballasts, ready) < 0) {
+        dprintf(STDOUT_FILENO, "failed: %s\n", strerror(errno));
         return 1;
     }
     most = info.totalram * info.mem_unit / PIECE * PIECE;
@@ -372,7 +366,7 @@ int scrub_memory(const char *seconds)
         worker->memory += PIECE - (unsigned long)worker->memory % PIECE;
         worker->process = fork();
         if (worker->process == 0)
-            work(processor, most, FEW * CPU_COUNT(&all), worker);
+            work(processor, most, FEW * CPU_COUNT(&all), worker, ready);
         count += worker->process > 0;
     }
     /* From here on nothing is allocated, and nothing waits behind the workers. */
@@ -399,8 +393,13 @@ int scrub_memory(const char *seconds)
         total += *workers[i].taken;
         kill(workers[i].process, SIGKILL);
     }
-    /* Said before all is given back: on a large machine that takes a while. */
-    if (count == 0 || failed == count)
+    /* Said before all is given back: on a large machine that takes a while. What the stage needs
+     * meanwhile is given back at once. */
+    if (count > 0)
+        madvise(workers[0].memory, GIVEN_BACK, MADV_REMOVE);
+    if (*ready == 0 && ballast == 0)
+        dprintf(STDOUT_FILENO, "failed: it could not be made safe to run out of memory\n");
+    else if (count == 0 || failed == count)
         dprintf(STDOUT_FILENO, "failed: no worker could be started\n");
     else
         dprintf(STDOUT_FILENO, "%s %lu\n", complete ? "all" : "part", total);
