@@ -109,7 +109,7 @@ async def _measure(trial: Trial, contestant: Contestant, pattern: re.Pattern[byt
     ear = Ear()
     tray = Tray({"tree": tree} if tree else {}, {})
     with tempfile.TemporaryDirectory(dir=BUILD.parent) as folder:
-        async with standing(stack, state, tray, Path(folder), ear.heard) as started:
+        async with standing(stack, state, tray, Path(folder), ear.heard, mapped=True) as started:
             machine = started.machine
             if tree:
                 await machine.run(STAGING)

@@ -130,7 +130,9 @@ async def _first_line(starter: Starter, warm: bool) -> float:
     state = await saved(trial.stack)
     with tempfile.TemporaryDirectory(dir=BUILD.parent) as folder:
         tray = Tray({"tree": starter.tree}, {})
-        async with standing(trial.stack, state, tray, Path(folder), ear.heard) as started:
+        async with standing(
+            trial.stack, state, tray, Path(folder), ear.heard, mapped=True
+        ) as started:
             machine = started.machine
             await machine.run(f"{STAGING}\nrm -rf /run/tray; sync")
             if warm:

@@ -65,6 +65,8 @@ class Machine:
     things to the guest. The machine boots `boot`, a kernel and an initrd, or is restored from
     `state`, to which it never writes. If it is to be saved, its RAM lives in the file `ram`,
     which is then a copy of the state's, if there is one. The console goes to `log` in the end.
+    With `mapped`, all RAM is there before the machine runs: as in a real one, nobody who takes some
+    of it waits until this machine has found a page for it.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Machine:
         log: Path | None = None,
         read_only: bool = False,
         on_console: Callable[[bytes], None] | None = None,
+        mapped: bool = False,
     ) -> None:
         self.hardware = hardware
         self.console = bytearray()
@@ -91,7 +94,7 @@ class Machine:
         self._command = [QEMU, *arguments(hardware, images, tray, read_only)]
         self._command += self._connections()
         # Without a file of its own a machine maps the state's, privately: it starts at once.
-        self._command += self._start(boot, private=ram is None)
+        self._command += self._start(boot, private=ram is None, mapped=mapped)
         self._qmp = QMPClient("finalstage")
         self._changed = asyncio.Condition()
         self._events: list[dict[str, Any]] = []
@@ -106,11 +109,11 @@ class Machine:
         yield from ("-serial", "chardev:console", "-serial", "chardev:control")
         yield from ("-mon", "chardev=qmp,mode=control")
 
-    def _start(self, boot: tuple[Path, Path] | None, private: bool) -> Iterator[str]:
+    def _start(self, boot: tuple[Path, Path] | None, private: bool, mapped: bool) -> Iterator[str]:
         """Arguments for the RAM and what is in it at first."""
         size, share = f"{self.hardware.memory}M", "off" if private else "on"
-        yield "-object"
-        yield f"memory-backend-file,id=ram,size={size},mem-path={self.ram},share={share}"
+        ram = f"size={size},mem-path={self.ram},share={share},prealloc={'on' if mapped else 'off'}"
+        yield from ("-object", f"memory-backend-file,id=ram,{ram}")
         if boot:
             kernel, initrd = boot
             line = f"{COMMAND_LINE} {self.hardware.command_line}".strip()

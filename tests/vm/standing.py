@@ -50,15 +50,26 @@ async def standing(
     tray: Tray,
     folder: Path,
     on_console: Callable[[bytes], None] | None = None,
+    *,
+    mapped: bool = False,
 ) -> AsyncIterator[Standing]:
-    """Start such a machine from its saved state, if there is one, with its images in `folder`."""
+    """Start such a machine from its saved state, if there is one, with its images in `folder`.
+
+    `mapped`: see Machine; for one that is restored.
+    """
     hardware, image, log = stack.hardware, folder / "tray.raw", folder / "console.log"
     if state:
         images = states.images(State(folder), hardware)
         for name, saved_image in states.images(state, hardware).items():
             subprocess.run(("cp", "--sparse=always", saved_image, images[name]), check=True)
         folders, blobs, files = states.kit(stack), states.tables(stack), tray.files
-        machine = Machine(hardware, images, image, state=state, log=log, on_console=on_console)
+        machine = Machine(
+            *(hardware, images, image),
+            state=state,
+            log=log,
+            on_console=on_console,
+            mapped=mapped,
+        )
     else:
         images = states.blank(hardware, folder)
         folders, blobs = states.ingredients(stack)
