@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finalstage import progress
 from finalstage.bounded import bind
+from finalstage.handover.options import WIDTH
 from finalstage.stack import Stack, io_below
 from finalstage.value import Value
 
@@ -18,11 +19,8 @@ if TYPE_CHECKING:
     Action = Callable[[Kernel, Layer], None]
     Listener = Callable[["Outcome"], None]
 
-WIDTH = 32
-"""Steps at once. They wait for RCU and for disks, and waiting can be shared."""
-
 TICK = 1.0
-"""Seconds between two looks at what moves. A step that takes longer no longer counts in WIDTH:
+"""Seconds between two looks at what moves. A step that takes longer no longer counts in the width:
 eight that hang must not stop a ninth."""
 
 PASSED_SHARE = 1 / 8
@@ -60,13 +58,14 @@ class Closer:
 
     A layer whose call hangs is never touched again: whatever else is asked of it would hang too.
     `still` are the disks below such layers, with what they had done by then: for one that has not
-    moved since, nobody is patient a second time.
+    moved since, nobody is patient a second time. `width` is how many calls are made at once.
     """
 
     def __init__(self, kernel: Kernel, say: Callable[[str], None]) -> None:
         """`say` tells a person what is being waited for."""
         self.kernel = kernel
         self.say = say
+        self.width = WIDTH
         self.left_behind: dict[str, Call] = {}
         self.still: dict[str, int] = {}
 
@@ -194,7 +193,7 @@ class Run:
     def start(self) -> None:
         """Start as many steps as there is room for."""
         now = self.kernel.now()
-        room = max(0, WIDTH - sum(now - call.started < TICK for call in self.running))
+        room = max(0, self.closer.width - sum(now - call.started < TICK for call in self.running))
         steps, self.ready = self.ready[:room], self.ready[room:]
         for step in steps:
             act = bind(self.act, self.kernel, step.layer)

@@ -188,6 +188,7 @@ class Stage:
         self.kernel.tell_guardian(f"verb {self.request.verb}")
         self.kernel.tell_guardian(f"deadline {self.until:.0f}")
         self.console.quiet = self.request.options.quiet
+        self.closer.width = self.request.options.width
         self.console.say(f"finalstage {__version__}: {self.request.verb}", event="start")
         for problem in self.request.problems:
             self.console.problem(problem)

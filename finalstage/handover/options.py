@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 SHORTEST_BUDGET = 10.0
 
+WIDTH, MOST_WIDTH = 32, 256
+"""How many layers are closed at once. They wait for RCU and for disks, and waiting can be shared.
+What it brings, by kind of layer, stands in the README: tests/bench/width.py."""
+
 CHOICES = {"scrub": ("auto", "always", "never"), "key-left": ("go-on", "poweroff")}
 
 
@@ -19,6 +23,7 @@ class Options(Value):
 
     `budget`: seconds from exec to down (``timeout`` on the kernel's command line). `quiet`: say
     only problems. `scrub`: overwrite free memory at the end, ``auto`` where there was encryption.
+    `width`: how many layers are closed at once.
     `key_left`: what to do instead of reboot or kexec where a key may remain in memory; RAM that
     loses power forgets. `keyfiles`: files in memory, beside the usual ones, that hold keys.
     """
@@ -26,11 +31,12 @@ class Options(Value):
     budget: float = 90.0
     quiet: bool = False
     scrub: str = "auto"
+    width: int = WIDTH
     key_left: str = "go-on"
     keyfiles: tuple[str, ...] = ()
 
 
-NAMES = ("budget", "timeout", "quiet", "scrub", "key-left", "keyfiles")
+NAMES = ("budget", "timeout", "quiet", "scrub", "width", "key-left", "keyfiles")
 ELSEWHERE = ("test", "fault", "watchdog")
 """Options that the guardian and the tests read by themselves."""
 
@@ -45,6 +51,8 @@ def read(options: Options, settings: Iterable[str], problems: list[str]) -> Opti
             options = options.but(quiet=True)
         elif name in ("budget", "timeout") and time_span(value):
             options = options.but(budget=max(time_span(value), SHORTEST_BUDGET))
+        elif name == "width" and _is_width(value):
+            options = options.but(width=int(value))
         elif name in CHOICES and value in CHOICES[name]:
             options = options.but(**{name.replace("-", "_"): value})
         elif name == "keyfiles" and value.startswith("/"):
@@ -54,6 +62,10 @@ def read(options: Options, settings: Iterable[str], problems: list[str]) -> Opti
     return options
 
 
+def _is_width(value: str) -> bool:
+    return value.isdecimal() and len(value) < 4 and 1 <= int(value) <= MOST_WIDTH
+
+
 def _remedy(name: str) -> str:
     if name in CHOICES:
         return f"it may be {', '.join(CHOICES[name])}"
@@ -61,5 +73,6 @@ def _remedy(name: str) -> str:
         "budget": "not a time span",
         "timeout": "not a time span",
         "quiet": "it takes no value",
+        "width": f"it may be 1 to {MOST_WIDTH}",
         "keyfiles": "it takes absolute paths, with : between them",
     }.get(name, "there is no such option")

@@ -87,7 +87,7 @@ def ask_launcher(*arguments: str, whole: bool = False) -> str:
                 break
     finally:
         posix.close(ours)
-    # Who has said only his first line may take a while to give memory back, and needs nobody for it.
+    # Who has only said his first line may take a while to give memory back, and needs nobody.
     until = monotonic() + (HELPER_PATIENCE if whole else 0)
     while posix.waitpid(helper, posix.WNOHANG) == (0, 0) and monotonic() < until:
         sleep(HELPER_PATIENCE / 200)

@@ -1,7 +1,7 @@
 """`python -m tests.bench [PART…] [--only WORD] [--rounds N]`: measure, and show the tables.
 
-The parts are trials, start, planning, sizes and calls; without any, all of them. What is not
-measured again stays in .build/bench as it was.
+The parts are trials, widths, start, planning, sizes and calls; without any, all of them. What is
+not measured again stays in .build/bench as it was.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import calls, figures, planning, report, start
+from tests.bench import calls, figures, planning, report, start, width
 from tests.bench.contestants import CONTESTANTS, FINALSTAGE_DIRECT, Contestant, dracut
 from tests.bench.results import Counted, Going, Planned, Results, load, store
 from tests.bench.run import Measured, measure
@@ -106,6 +106,19 @@ def compete(trial: Trial, results: Results, rounds: int) -> dict[str, list[Going
     return found
 
 
+def widths(results: Results, only: str, rounds: int) -> None:
+    """Closing by how much of it is done at once, alternating. The best of some rounds counts."""
+    found: dict[str, dict[str, float]] = {}
+    for trial in width.trials():
+        seconds = found[width.KINDS[trial.name]] = {}
+        for _ in range(rounds):
+            for many in width.WIDTHS:
+                took = width.closing(trial, many)
+                seconds[str(many)] = min(took, seconds.get(str(many), took))
+                say(f"{trial.name}, {many} at once: {took:.2f} s")
+    results["widths"] = found
+
+
 def going(contestant: Contestant, measured: Measured) -> Going:
     """What is kept of one machine going down."""
     phases = {}
@@ -192,6 +205,7 @@ def count(results: Results, only: str, rounds: int) -> None:
 
 PARTS: dict[str, Callable[[Results, str, int], None]] = {
     "trials": trials,
+    "widths": widths,
     "start": starts,
     "planning": plans,
     "sizes": sizes,

@@ -16,7 +16,7 @@ BARS = "contestants.svg"
 TIMELINES = {"100 mounts": "timeline-100-mounts.svg", "8 slow disks": "timeline-slow-disks.svg"}
 WORDS = (
     *("seconds", "figure", "", "phase", "what for", "guest", "module", "machine", "what", "trial"),
-    "system calls",
+    *("system calls", "at once"),
 )
 """Columns that hold words, not numbers."""
 
@@ -54,6 +54,11 @@ def sections(results: Results) -> list[Section]:
             aside=False,
         ),
         Section("How layers are closed side by side", "", [], drawn, aside=False),
+        Section(
+            "How many at once",
+            "Seconds of closing, the best of some rounds. 32 is what finalstage does by itself.",
+            tables.widths(results),
+        ),
         Section("From exec to the first line, in seconds", "", tables.first_lines(results)),
         Section(
             "Start",
@@ -115,7 +120,7 @@ def markdown(results: Results) -> str:
     for section in every:
         if not section.aside:
             lines += _shown(section)
-    lines += ["<details><summary>Start, planning, memory, sizes, system calls</summary>", ""]
+    lines += ["<details><summary>Width, start, planning, memory, sizes, system calls</summary>", ""]
     for section in every:
         if section.aside:
             lines += _shown(section)

@@ -56,7 +56,8 @@ class Counted(TypedDict):
 class Results(TypedDict, total=False):
     """All of it; what was not measured is missing. Goings are by trial and contestant, starts by
     how warm the guest was and what was started, costs by machine, calls by trial and contestant.
-    `sizes` are bytes, `timelines` are by trial.
+    `widths` are seconds of closing by what is closed and how many at once, `sizes` are bytes,
+    `timelines` are by trial.
     """
 
     where: dict[str, str]
@@ -66,6 +67,7 @@ class Results(TypedDict, total=False):
     imports: list[Imported]
     planning: dict[str, list[Planned]]
     sizes: dict[str, int]
+    widths: dict[str, dict[str, float]]
     calls: dict[str, dict[str, Counted]]
     minutes: dict[str, float]
 

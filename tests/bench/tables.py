@@ -22,6 +22,7 @@ WHY = {
     "kill": "every process is asked to end; there is none but one shell",
     "files": "key files in memory are looked for",
     "unblock": "devices that were left suspended are looked for",
+    "hooks": "where it stands in for systemd-shutdown: programs that this runs",
     "close": "what the oracle does, in parallel; and scans that verify it",
     "lock": "keys of encrypted directories are looked for",
     "settle": "nothing is left to do",
@@ -97,6 +98,14 @@ def gaps(results: Results) -> Table:
     rows.append(row("**oracle**", theirs, "closes the same by heart, one after the other"))
     rows.append(row("**gap**", [figures.gap(results, trial) for trial in trials], ""))
     return rows
+
+
+def widths(results: Results) -> Table:
+    """Seconds of closing: a row for what is closed, a column for how many at once."""
+    return [
+        {"at once": what, **{many: f"{took:.2f}" for many, took in by_width.items()}}
+        for what, by_width in results.get("widths", {}).items()
+    ]
 
 
 def starts(results: Results) -> Table:

@@ -561,6 +561,20 @@ def test_what_has_come_back_is_noticed_though_no_time_is_left_to_wait() -> None:
     assert closer.left_behind == {}
 
 
+def test_as_many_are_closed_at_once_as_is_asked_for() -> None:
+    def seconds(width: int) -> float:
+        machine = bare_machine()
+        machine.devices["8:0"] = disk("vda", "8:0")
+        machine.mounts += [Mount(10 + i, 1, f"/oldroot/{i}", "8:0") for i in range(24)]
+        kernel = shut_down(machine, "poweroff", f"--width={width}", faults={"umount": 0.5})
+        return float(kernel.down_at)
+
+    one, four, all_at_once = seconds(1), seconds(4), seconds(24)
+    assert 12 <= one < 14
+    assert 3 <= four < 5
+    assert 0.5 <= all_at_once < 2.5
+
+
 def test_what_is_waited_for_is_said() -> None:
     said = "".join(shut_down(main_stack(), faults={("umount", "/oldroot"): 9.0}).said)
     assert "waiting for ext4 /: 2 MiB left to write, 2 s" in said

@@ -72,10 +72,10 @@ def test_budget_by_option_and_by_command_line() -> None:
 def test_other_options() -> None:
     options = read(
         "reboot", "--key-left=poweroff", "--keyfiles=/run/c",
-        command_line="finalstage.scrub=never finalstage.keyfiles=/run/a:/run/b",
+        command_line="finalstage.width=8 finalstage.scrub=never finalstage.keyfiles=/run/a:/run/b",
     ).options  # fmt: skip
     assert options == Options(
-        scrub="never", key_left="poweroff", keyfiles=("/run/a", "/run/b", "/run/c")
+        scrub="never", width=8, key_left="poweroff", keyfiles=("/run/a", "/run/b", "/run/c")
     )
 
 
@@ -85,6 +85,8 @@ def test_other_options() -> None:
         ("budget=soon", "not a time span"),
         ("scrub=maybe", "it may be auto, always, never"),
         ("quiet=yes", "it takes no value"),
+        ("width=0", "it may be 1 to 256"),
+        ("width=" + 5000 * "9", "it may be 1 to 256"),
         ("keyfiles=key", "it takes absolute paths, with : between them"),
         ("frobnicate", "there is no such option"),
     ],
