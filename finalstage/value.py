@@ -80,5 +80,7 @@ class Value:
 
     def but(self, **changes: Any) -> Any:
         """Return a copy with some fields changed."""
-        values = dict(zip(self.__fields__, self._values(), strict=True))
-        return type(self)(**{**values, **changes})
+        values = self.__dict__
+        fields = {name: values[name] for name in self.__fields__}
+        fields.update(changes)
+        return type(self)(**fields)

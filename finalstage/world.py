@@ -180,6 +180,8 @@ def _blocks(kernel: Kernel, problems: list[str]) -> list[Block]:
             slaves=tuple(numbers[slave] for slave in block.slaves if slave in numbers),
             parent=numbers.get(block.parent, ""),
         )
+        if block.slaves or block.parent
+        else block
         for block in found
     ]
 
