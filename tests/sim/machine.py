@@ -244,6 +244,11 @@ class Process:
         """Take in that a signal has ended it."""
 
 
+def drivers(mapper: str) -> str:
+    """/proc/devices, with the number of the device mapper, which differs from boot to boot."""
+    return f"Block devices:\n  7 loop\n  8 sd\n  9 md\n{mapper} device-mapper"
+
+
 @dataclass
 class Machine:
     """All of it. Devices go by ``major:minor``; `others` are what is no device, mount or swap. With
@@ -270,7 +275,7 @@ class Machine:
     vaults_in_use: set[bytes] = field(default_factory=set)
     settings: dict[str, str] = field(
         default_factory=lambda: {
-            "/proc/devices": "Block devices:\n  7 loop\n  8 sd\n  9 md\n253 device-mapper",
+            "/proc/devices": drivers(mapper="253"),
             "/proc/sys/vm/panic_on_oom": "1",
             "/proc/sys/vm/drop_caches": "0",
             "/proc/sys/kernel/core_pattern": "core",

@@ -22,7 +22,7 @@ from tests.sim.kinds.partition import Partition
 from tests.sim.kinds.scsi import Scsi
 from tests.sim.kinds.swap import Swap
 from tests.sim.kinds.zram import Zram
-from tests.sim.machine import Device, Machine, Thing
+from tests.sim.machine import Device, Machine, Thing, drivers
 
 
 def machine_like(stack: Stack) -> Machine:
@@ -84,7 +84,9 @@ def _swap(machine: Machine, layer: Any) -> None:
 
 
 def _dm(machine: Machine, layer: Any) -> None:
-    device = Dm(f"dm-{layer.device.partition(':')[2]}", layer.device, _devices(layer))
+    major, _, minor = layer.device.partition(":")
+    machine.settings["/proc/devices"] = drivers(mapper=major)
+    device = Dm(f"dm-{minor}", layer.device, _devices(layer))
     device.title, device.uuid, device.targets = layer.name, layer.uuid, layer.targets
     device.suspended, device.inactive_table = layer.suspended, layer.inactive_table
     device.keyed, device.sectors = layer.has_live_key, layer.sectors
