@@ -22,7 +22,7 @@ from tests.vm.layers import NONE, Common, Ext4, Linear, Luks, Raid
 from tests.vm.rows import DIRECT, DIRTY, RETURN, STUBBORN, Row, leave
 from tests.vm.stacks import MAIN, ONE, TWO, Stack
 
-POINTS = range(1, 23)
+POINTS = range(1, 24)
 """At least as many as the stage needs calls for the main stack on the direct path."""
 
 EARLY = ("prepare", "defuse", "kill", "files", "unblock", "hooks", "close", "lock", "settle")
@@ -52,9 +52,10 @@ def test_the_points_are_all_of_them(happen: Happen) -> None:
     outcome = happen(Row("guardian: points", MAIN, with_fault("show")))
     assert not outcome.problems
     said = outcome.console
-    numbers = {int(number) for number in re.findall(r"finalstage: point ([1-9]\d*) ", said)}
-    assert numbers == set(range(1, len(numbers) + 1))
-    assert len(POINTS) - 2 <= len(numbers) <= len(POINTS)
+    points = dict(re.findall(r"finalstage: point ([1-9]\d*) (\S+)", said))
+    assert set(points) == {str(number) for number in range(1, len(points) + 1)}
+    # What is busy at first is tried again, and has as many points then.
+    assert len(POINTS) - 4 <= len(set(points.values())) <= len(POINTS)
     assert tuple(re.findall(r"finalstage: point -1 phase:(\w+)", said)) == PHASES
 
 
