@@ -107,11 +107,11 @@ def compete(trial: Trial, results: Results, rounds: int) -> dict[str, list[Going
 
 
 def widths(results: Results, only: str, rounds: int) -> None:
-    """Closing by how much of it is done at once, alternating. The best of some rounds counts."""
+    """Closing by how much of it is done at once, alternating. The best of two rounds counts."""
     found: dict[str, dict[str, float]] = {}
     for trial in width.trials():
         seconds = found[width.KINDS[trial.name]] = {}
-        for _ in range(rounds):
+        for _ in range(min(rounds, 2)):
             for many in width.WIDTHS:
                 took = width.closing(trial, many)
                 seconds[str(many)] = min(took, seconds.get(str(many), took))

@@ -56,7 +56,7 @@ def sections(results: Results) -> list[Section]:
         Section("How layers are closed side by side", "", [], drawn, aside=False),
         Section(
             "How many at once",
-            "Seconds of closing, the best of some rounds. 32 is what finalstage does by itself.",
+            "Seconds of closing, the better of two rounds. 32 is what finalstage does by itself.",
             tables.widths(results),
         ),
         Section("From exec to the first line, in seconds", "", tables.first_lines(results)),

@@ -9,7 +9,7 @@ from tests.bench.contestants import FINALSTAGE_DIRECT
 from tests.bench.run import measure
 from tests.bench.stacks import TRIALS, Trial
 
-WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128)
+WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 KINDS = {
     "100 mounts": "100 ext4 and 150 mapped devices",
     "300 devices, 10 deep": "300 mapped devices",
