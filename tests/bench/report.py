@@ -46,7 +46,16 @@ def sections(results: Results) -> list[Section]:
             (BARS,) if "goings" in results else (),
             aside=False,
         ),
-        Section("What was to be reached", "", tables.goals(results), aside=False),
+        Section(
+            "What was to be reached",
+            "*hello* is a program that only prints, frozen as PyInstaller does it by default, with"
+            " the stage's Python and bootloader. *hello, frozen like the stage* has all that was"
+            " done for the stage besides, and imports next to nothing. What finalstage takes beyond"
+            " that one is importing its own modules, and the launcher, which enters the tree first:"
+            " below, *stage alone* is without the launcher.",
+            tables.goals(results),
+            aside=False,
+        ),
         Section(
             "Where the time goes, beside the oracle",
             "finalstage on the direct path, seconds a phase.",
