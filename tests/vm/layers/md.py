@@ -229,7 +229,10 @@ class Container(Common):
         return {"clean-members": str(len(self.below)), "halves": "equal", "opens": "yes"}
 
     def build(self) -> str:
-        """These disks have no serial number that Intel's firmware would know them by."""
+        """These disks have no serial number that Intel's firmware would know them by.
+
+        The array is read-only until the process has seen it.
+        """
         members = f"--raid-devices={len(self.below)}"
         return f"""
             export IMSM_NO_PLATFORM=1 IMSM_DEVNAME_AS_SERIAL=1
@@ -237,7 +240,8 @@ class Container(Common):
                 {members} {devices(self.below)}
             mdadm --create /dev/{self.name} --quiet --run --level=1 --assume-clean \
                 {members} /dev/{self.container}
-            until [ -s /run/mdadm/{self.container}.pid ]; do usleep 10000; done"""
+            until [ -s /run/mdadm/{self.container}.pid ] &&
+                ! grep -qx readonly /sys/block/{self.name}/md/array_state; do usleep 10000; done"""
 
     def judge(self) -> str:
         """Ask each member whether the array was clean. Its data begins where the member does."""
