@@ -7,26 +7,17 @@ import sys
 
 from tests.bench import report
 from tests.bench.results import FILE, load
-from tests.vm.cache import PROJECT
-
-BEGIN, END = "<!-- bench -->\n", "<!-- end of bench -->\n"
+from tests.vm.readme import put
 
 
 def main() -> int:
-    """Replace what stands between the marks. Returns 1 if there is nothing, or no marks."""
-    readme = PROJECT / "README.md"
+    """Replace tables and pictures. Returns 1 if there is nothing, or no place for it."""
     results = load()
     if not results:
         print(f"{FILE} is missing: run make bench", file=sys.stderr)
         return 1
-    before, begin, rest = readme.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        print(f"{readme} has no place for it: {BEGIN.strip()} … {END.strip()}", file=sys.stderr)
-        return 1
     report.draw(results)
-    readme.write_text(f"{before}{BEGIN}\n{report.markdown(results)}\n{END}{after}")
-    return 0
+    return put("bench", report.markdown(results))
 
 
 if __name__ == "__main__":

@@ -6,21 +6,27 @@ import sys
 
 from tests.vm.cache import BUILD, PROJECT
 
-BEGIN, END = "<!-- rows -->\n", "<!-- end of rows -->\n"
+README = PROJECT / "README.md"
 
 
 def main() -> int:
-    """Replace what stands between the marks. Returns 1 if there is no table, or no marks."""
-    table, readme = BUILD / "table.md", PROJECT / "README.md"
+    """Replace the table. Returns 1 if there is none, or no place for it."""
+    table = BUILD / "table.md"
     if not table.exists():
         print(f"{table} is missing: run make check", file=sys.stderr)
         return 1
-    before, begin, rest = readme.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        print(f"{readme} has no place for it: {BEGIN.strip()} … {END.strip()}", file=sys.stderr)
+    return put("rows", table.read_text())
+
+
+def put(name: str, text: str) -> int:
+    """Replace what stands in README.md between the marks of a name. Returns 1 if it has none."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    before, found, rest = README.read_text().partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        print(f"{README} has no place for it: {begin.strip()} … {end.strip()}", file=sys.stderr)
         return 1
-    readme.write_text(f"{before}{BEGIN}\n{table.read_text()}\n{END}{after}")
+    README.write_text(f"{before}{begin}\n{text}\n{end}{after}")
     return 0
 
 
