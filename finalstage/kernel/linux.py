@@ -105,7 +105,7 @@ def number(device: int) -> str:
 
 
 class LinuxKernel:
-    """System calls by os where it has them, by cffi where it has not."""
+    """System calls by posix where it has them, by cffi where it has not."""
 
     def __init__(self) -> None:
         self.pid = posix.getpid()

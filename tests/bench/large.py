@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from errno import ENOENT, ENXIO
 
-from finalstage.kernel import Call, DmStatus, Stat, Target
+from finalstage.kernel import DmStatus, Stat, Target
 from finalstage.world import BLOCKS
+from tests.instant import Instant
 
 SECTORS = 1 << 20
-TICK_OFF = 0.0
 
 
-class Shelf:
+class Shelf(Instant):
     """The part of a `Kernel` that scan uses: whatever is read lies ready, and nothing waits."""
 
     pid = 1
@@ -52,21 +52,6 @@ class Shelf:
             return self.statuses[device]
         except KeyError:
             raise OSError(ENXIO, os.strerror(ENXIO), device) from None
-
-    def now(self) -> float:
-        return 0.0
-
-    def start(self, name: str, function: Callable[[], object]) -> Call:
-        call = Call(name)
-        try:
-            call.value = function()
-        except Exception as error:
-            call.error = error
-        call.done = True
-        return call
-
-    def wait(self, calls: Iterable[Call], timeout: float) -> list[Call]:
-        return list(calls)
 
     # What it is made of
 

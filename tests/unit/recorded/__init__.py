@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from finalstage.drawing import draw
-from finalstage.kernel import Call, DmStatus, Stat, Target
+from finalstage.kernel import DmStatus, Stat, Target
 from finalstage.scan import scan
 from finalstage.stack import Stack
 from finalstage.stage import OLD_ROOT, OWN_MOUNTS
+from tests.instant import Instant
 
 HERE = Path(__file__).resolve().parent
 MOST_LINKS = 40
@@ -58,7 +59,7 @@ class Recording:
         return replace(self, entries={**kept, **changes})
 
 
-class RecordedKernel:
+class RecordedKernel(Instant):
     """The part of a `Kernel` that scan uses. What was not recorded is not there."""
 
     pid = 1
@@ -107,23 +108,6 @@ class RecordedKernel:
         *header, table = self._answer(question, device, ENXIO)
         targets = tuple(Target(*target) for target in table)
         return DmStatus(*header).but(targets=targets)  # type: ignore[no-any-return]
-
-    # Nothing waits for anything.
-
-    def now(self) -> float:
-        return 0.0
-
-    def start(self, name: str, function: Callable[[], object]) -> Call:
-        call = Call(name)
-        try:
-            call.value = function()
-        except Exception as error:
-            call.error = error
-        call.done = True
-        return call
-
-    def wait(self, calls: Iterable[Call], timeout: float) -> list[Call]:
-        return list(calls)
 
     def _answer(self, question: str, thing: str, otherwise: int) -> Any:
         found = self.recording.answers.get((question, thing), otherwise)
