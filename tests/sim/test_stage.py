@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from finalstage import stage
 from finalstage.close import Closer
 from finalstage.kernel import Target
 from finalstage.scan import scan
@@ -573,6 +574,25 @@ def test_as_many_are_closed_at_once_as_is_asked_for() -> None:
     assert 12 <= one < 14
     assert 3 <= four < 5
     assert 0.5 <= all_at_once < 2.5
+
+
+@pytest.mark.parametrize("mounts", [1, 100])
+def test_the_machine_is_scanned_once_a_round_however_much_is_closed(
+    mounts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the beginning, and when all that can be closed is."""
+    machine = main_stack()
+    machine.mounts += [Mount(100 + i, 10, f"/oldroot/m{i}", ROOT) for i in range(mounts)]
+    scans: list[object] = []
+
+    def counted(*arguments: Any) -> Stack:
+        scans.append(arguments)
+        return scan(*arguments)
+
+    monkeypatch.setattr(stage, "scan", counted)
+    kernel = shut_down(machine)
+    assert "remaining 0" in "".join(kernel.said)
+    assert len(scans) == 2
 
 
 def test_what_is_waited_for_is_said() -> None:
