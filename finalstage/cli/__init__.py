@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from finalstage import __version__
+from finalstage.cli import stage_verb
 from finalstage.cli.errors import RefusalError
-from finalstage.cli.staging import stage
-from finalstage.cli.stand_in import program, stand_in, standing, step_down
 
-DEFAULT_DIRECTORY = Path("/run/initramfs")
+VERBS = (stage_verb,)
+"""Each has a function `add_to`, which adds a parser whose default `run` is given the options, and
+returns lines that say what was done. It raises RefusalError where it does not do it."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,48 +22,17 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--version", action="version", version=f"finalstage {__version__}")
     verbs = found.add_subparsers(dest="verb", required=True, metavar="VERB")
-    staging = verbs.add_parser(
-        "stage",
-        help="put the final stage into memory, for init to execute at shutdown",
-        description="Mounts a tmpfs at DIR, writes the final stage into it, and checks it."
-        " systemd-shutdown executes /run/initramfs/shutdown by itself; another init's last"
-        " script ends in `exec /run/initramfs/shutdown poweroff`.",
-    )
-    staging.add_argument(
-        "directory",
-        metavar="DIR",
-        nargs="?",
-        type=Path,
-        default=DEFAULT_DIRECTORY,
-        help="where to (default: %(default)s)",
-    )
-    staging.add_argument(
-        "--stand-in",
-        action=argparse.BooleanOptionalAction,
-        help="have systemd execute it in place of systemd-shutdown, or no longer; without"
-        " either it stays as it is",
-    )
-    staging.set_defaults(run=put_in_place)
+    for verb in VERBS:
+        verb.add_to(verbs)
     return found
-
-
-def put_in_place(options: argparse.Namespace) -> str:
-    """Stage into a directory; then stand in for systemd-shutdown, or no longer, or, where that is
-    left open, as before. Return what was done in words. Raises RefusalError."""
-    found = program() if options.stand_in else standing()
-    done = stage(options.directory)
-    if found is None:
-        return done
-    if options.stand_in is False:
-        return f"{done}; {step_down(found)}"
-    return f"{done}; {stand_in(found, options.directory)}"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; return its exit status."""
     options = parser().parse_args(arguments)
     try:
-        print(f"finalstage: {options.run(options)}")
+        for line in options.run(options):
+            print(f"finalstage: {line}")
     except RefusalError as error:
         print(f"finalstage: {error}", file=sys.stderr)
         return 1
