@@ -8,6 +8,7 @@ it.
 import fcntl
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 from cffi_build import project
 from cffi_build.extension import build_extension
@@ -42,6 +43,7 @@ def _all_there() -> bool:
 def _key() -> str:
     """Changes whenever a source, a tool or a setting does that the outputs depend on."""
     files = [*project.sources("finalstage", "cffi_build"), project.ROOT / "pyproject.toml"]
+    files += filter(Path.is_file, sorted((project.ROOT / "initramfs-overlay").rglob("*")))
     marks = [f"{path.relative_to(project.ROOT)} {project.file_digest(path)}" for path in files]
     tools = [version("cffi"), version("pyinstaller"), project.compiler_version()]
     date = str(project.source_date())

@@ -103,6 +103,18 @@ def _stage(directory: Path) -> str:
     return f"staged {size >> 10} KiB into {directory}"
 
 
+def unstage(directory: Path) -> bool:
+    """Unmount every tree of ours there; return whether there was one. Raises RefusalError."""
+    found = False
+    while (entry := mount_at(directory)) is not None and entry.source == SOURCE:
+        try:
+            tmpfs.detach(str(directory))
+        except OSError as error:
+            raise RefusalError(f"cannot unmount {directory}: {error.strerror}") from error
+        found = True
+    return found
+
+
 def start_once(root: int) -> None:
     """Start launcher and stage with the tree as their root; raises if that does not work."""
 

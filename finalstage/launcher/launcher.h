@@ -15,18 +15,24 @@ void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* --- stand_in.c ------------------------------------------------------------------------------ */
 
-/* Whether we are executed in place of systemd-shutdown; `name` is our argv[0]. */
-int stands_in(const char *name);
+/* Learn where we were executed; 0 if that cannot be seen. All below needs it. */
+int find_place(void);
+
+/* Whether the program that was executed has this name: ours, or that of what we cover. */
+int is_place(const char *name);
 
 /* Whether this machine is a container, as systemd has noted it. */
 int is_container(void);
 
-/* Go to the directory of the tree from which this file was mounted where we stand in; 0 if that is
- * not there any more. */
+/* Go to the directory of the tree from which this file was mounted where it was executed; 0 if that
+ * is not there any more. */
 int find_mounted_tree(void);
 
 /* Take away the mount by which we stand in: it would hold the root. -1 if that failed. */
 int leave_place(void);
+
+/* Execute what this file is mounted on, and leave the mount; returns if it covers nothing. */
+void execute_covered(char **arguments);
 
 /* Execute what we stand in for, and say why; returns if that failed. */
 void execute_original(char **arguments, const char *why);

@@ -85,8 +85,12 @@ static void open_console(void)
 int main(int argc, char **argv)
 {
     int as_pid1 = getpid() == 1;
-    int stand_in = as_pid1 && stands_in(argv[0]);
+    int has_tree = find_tree();
+    int elsewhere = !has_tree && find_place();
+    int stand_in = as_pid1 && elsewhere && is_place("systemd-shutdown");
 
+    if (!as_pid1 && elsewhere)
+        execute_covered(argv);
     setpriority(PRIO_PROCESS, 0, -20); /* whatever else runs is to end */
     if (argc == 3 && !strcmp(argv[1], "--scrub"))
         return scrub_memory(argv[2]);
@@ -103,17 +107,19 @@ int main(int argc, char **argv)
                      : "%s must be run by root", argv[0]);
         return 2;
     }
-    if (stand_in && is_container())
-        execute_original(argv, "a container");
-    if (find_tree() || (stand_in && find_mounted_tree())) {
-        if (stand_in && leave_place() < 0)
-            say("cannot leave the place of systemd-shutdown: %s", strerror(errno));
-        enter_tree();
-    } else {
-        if (stand_in)
+    if (elsewhere) {
+        if (stand_in && is_container())
+            execute_original(argv, "a container");
+        has_tree = find_mounted_tree();
+        if (as_pid1 && !has_tree)
             execute_original(argv, "no tree");
-        say("cannot find the tree that this program belongs to: %s", strerror(errno));
+        if (leave_place() < 0)
+            say("cannot unmount this program where it was executed: %s", strerror(errno));
     }
+    if (has_tree)
+        enter_tree();
+    else
+        say("cannot find the tree that this program belongs to: %s", strerror(errno));
     open_console();
     guard_stage(argv, clean_environment(environ, as_pid1, stand_in), as_pid1);
     return 1;

@@ -1,9 +1,11 @@
-/* Standing in for systemd-shutdown: this file is mounted in its place, and systemd executes it
- * there, with the arguments and the environment that are meant for that. Source: become_shutdown()
- * in src/core/main.c.
+/* Standing in for a program of init: this file is mounted in its place, and PID 1 executes it there,
+ * with the arguments and the environment that are meant for that program. So systemd executes
+ * systemd-shutdown (become_shutdown() in src/core/main.c), sysvinit itself once more (re_exec() in
+ * src/init.c), and dinit its shutdown (src/dinit.cc).
  *
  * Where the tree that the file was mounted from cannot be found, or the machine is a container, the
- * mount is taken away, and what lies below it is executed as if it had never been there. */
+ * mount is taken away, and what lies below it is executed as if it had never been there. Whoever
+ * else executes that program meanwhile gets it too, while the mount stays. */
 
 #define _GNU_SOURCE
 #include "launcher.h"
@@ -11,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/mount.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,22 +21,28 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define STOOD_IN_FOR "systemd-shutdown"
 #define USUAL_TREE "/run/initramfs"
 
-static const char *place; /* where we were executed */
+static char place[PATH_MAX]; /* where we were executed */
 static struct stat ourselves;
 
-int stands_in(const char *name)
+int find_place(void)
 {
-    const char *slash = name ? strrchr(name, '/') : NULL;
+    const char *executed = (const char *)getauxval(AT_EXECFN);
 
-    place = (const char *)getauxval(AT_EXECFN);
-    return name && !strcmp(slash ? slash + 1 : name, STOOD_IN_FOR) && place &&
-           stat(place, &ourselves) == 0;
+    /* It may be a link, as telinit is one to init: only what it leads to is covered. */
+    return executed && realpath(executed, place) && stat(place, &ourselves) == 0;
+}
+
+int is_place(const char *name)
+{
+    const char *slash = strrchr(place, '/');
+
+    return slash && !strcmp(slash + 1, name);
 }
 
 int is_container(void)
@@ -88,6 +97,40 @@ int leave_place(void)
         if (umount2(place, MNT_DETACH) < 0)
             return -1;
     return 0;
+}
+
+/* The directory of the place without what is mounted in it, so that what we cover is seen; -1 if
+ * there is none. `name` becomes that of the file. */
+static int open_below(const char **name)
+{
+    char *slash = strrchr(place, '/');
+    struct stat below;
+    int directory;
+
+    if (!slash)
+        return -1;
+    *slash = '\0';
+    directory = syscall(SYS_open_tree, AT_FDCWD, *place ? place : "/",
+                        OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    *slash = '/';
+    *name = slash + 1;
+    if (directory >= 0 && fstatat(directory, *name, &below, 0) == 0 &&
+        (below.st_dev != ourselves.st_dev || below.st_ino != ourselves.st_ino))
+        return directory;
+    close(directory);
+    return -1;
+}
+
+void execute_covered(char **arguments)
+{
+    const char *name;
+    int directory = open_below(&name);
+
+    if (directory < 0)
+        return; /* we cover nothing, or have no right to see it */
+    syscall(SYS_execveat, directory, name, arguments, environ, 0);
+    say("cannot execute the original %s: %s", place, strerror(errno));
+    close(directory);
 }
 
 /* Say something while the standard streams are still those of systemd, which lead nowhere. */

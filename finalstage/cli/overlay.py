@@ -1,0 +1,127 @@
+"""The ready files for an init or an image builder: a folder of initramfs-overlay/, read whole.
+
+`root/` in it mirrors the `/` of the machine, and install.toml says what else there is to do:
+
+    init = "runit"                    basename of the program that is PID 1, where it is this one
+    stage = false                     nothing is staged at once; default true
+    [links]                           symbolic links: path = target
+    [[insert]]                        lines in a file of somebody else's
+    path, lines                       which, and what
+    before                            put before the first line that is this one; else at the end
+    create, mode                      what a file that is not there begins with, and its mode
+    [[divert]]                        a program that is moved aside while ours is in its place
+    path, if-link-to                  which; what it has to be a link to, for it to be moved
+    [commands]                        run on the machine that runs: each a list of words
+    install, uninstall-first, uninstall-last
+"""
+
+from __future__ import annotations
+
+import stat
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from finalstage.cli.changes import Change, Divert, File, Insert, Link, arguments
+from finalstage.cli.errors import RefusalError
+
+DESCRIPTION = "install.toml"
+SYSTEMD = "systemd"
+SYSTEMD_RUNS = Path("/run/systemd/system")
+"""There where systemd is PID 1: sd_booted(3)."""
+
+PID_1 = Path("/proc/1/exe")
+
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """What one folder says. `changes` are in the order in which they are made."""
+
+    name: str
+    init: str
+    stages: bool
+    changes: tuple[Change, ...]
+    install: tuple[Command, ...] = ()
+    uninstall_first: tuple[Command, ...] = ()
+    uninstall_last: tuple[Command, ...] = ()
+
+
+def folder() -> Path:
+    """Return the folder of all overlays: in the frozen program, or in a checkout."""
+    inside = getattr(sys, "_MEIPASS", None)
+    return (
+        Path(inside, "overlay")
+        if inside
+        else Path(__file__).parents[2].resolve() / "initramfs-overlay"
+    )
+
+
+def names() -> list[str]:
+    """Return the names of all that can be installed."""
+    return sorted(found.parent.name for found in folder().glob(f"*/{DESCRIPTION}"))
+
+
+def read(name: str) -> Overlay:
+    """Return the overlay of that name. Raises RefusalError if there is none."""
+    if name not in names():
+        raise RefusalError(f"there is nothing to install for {name!r}", f"it may be {known()}")
+    place = folder() / name
+    said = tomllib.loads((place / DESCRIPTION).read_text())
+    commands = said.get("commands", {})
+    return Overlay(
+        name=name,
+        init=said.get("init", ""),
+        stages=said.get("stage", True),
+        changes=(
+            *(Divert(**arguments(each)) for each in said.get("divert", ())),
+            *_files(place / "root"),
+            *(Link(path, target) for path, target in said.get("links", {}).items()),
+            *(Insert(**arguments(each)) for each in said.get("insert", ())),
+        ),
+        install=_commands(commands, "install"),
+        uninstall_first=_commands(commands, "uninstall-first"),
+        uninstall_last=_commands(commands, "uninstall-last"),
+    )
+
+
+def known() -> str:
+    """Return the names of all that can be installed, for a person."""
+    return ", ".join(names())
+
+
+def detect() -> str:
+    """Return the name of the init that runs this machine. Raises RefusalError if it is unknown."""
+    if SYSTEMD_RUNS.is_dir():
+        return SYSTEMD
+    try:
+        program = PID_1.readlink().name.removesuffix(" (deleted)")
+    except OSError as error:
+        raise RefusalError(f"cannot see which init this is: {error.strerror}", _say_it()) from error
+    for name in names():
+        if program == read(name).init:
+            return name
+    raise RefusalError(f"do not know the init {program!r}", _say_it())
+
+
+def _say_it() -> str:
+    return f"say it with --init, which may be {known()}"
+
+
+def _files(root: Path) -> list[File]:
+    found = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    return [
+        File(str(path.relative_to(root)), path.read_text(), _mode(path.stat().st_mode))
+        for path in found
+    ]
+
+
+def _mode(mode: int) -> int:
+    """Return 0o755 or 0o644, whatever the umask was of who has checked out the file."""
+    return 0o755 if mode & stat.S_IXUSR else 0o644
+
+
+def _commands(table: dict[str, list[list[str]]], key: str) -> tuple[Command, ...]:
+    return tuple(tuple(words) for words in table.get(key, ()))
