@@ -27,6 +27,7 @@
 #define RESCUE_RESERVE (20 * SECOND)
 #define SHORTEST_ATTEMPT (10 * SECOND) /* SHORTEST_BUDGET in finalstage/handover */
 #define STAGE_NEEDS (24 << 10)         /* kilobytes */
+#define RECORDED_VERB "/verb" /* finalstage/handover/recorded.py */
 #define MOST_ARGUMENTS 64
 #define MOST_VARIABLES 80
 
@@ -52,12 +53,43 @@ static long budget(char **arguments)
     return DEFAULT_BUDGET;
 }
 
+/* How dinit says it: src/shutdown.cc. */
+static const char *verb_by_letter(const char *option)
+{
+    static const struct {
+        const char *option, *verb;
+    } known[] = {{"-r", "reboot"}, {"-h", "halt"}, {"-k", "kexec"}};
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strcmp(option, known[i].option))
+            return verb_named(known[i].verb);
+    return NULL;
+}
+
+/* What a hand-over has left in the tree, which is the root by now; NULL if nothing. */
+static const char *verb_recorded(void)
+{
+    char word[16] = "";
+    int file = open(RECORDED_VERB, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t got = read(file, word, sizeof word - 1);
+
+    close(file);
+    word[got < 0 ? 0 : got] = '\0';
+    word[strcspn(word, " \t\n")] = '\0';
+    return verb_named(word);
+}
+
+/* What counts if the stage dies before it has told: finalstage/handover knows more ways. */
 static const char *verb_in(char **arguments)
 {
-    for (; *arguments; arguments++)
-        if (verb_named(*arguments))
-            return verb_named(*arguments);
-    return "poweroff";
+    const char *verb = NULL;
+    int by_dinit = *arguments && arguments[1] && !strcmp(arguments[1], "--system");
+
+    for (; *arguments && !verb; arguments++)
+        verb = by_dinit ? verb_by_letter(*arguments) : verb_named(*arguments);
+    if (!verb && !by_dinit)
+        verb = verb_recorded();
+    return verb ? verb : "poweroff";
 }
 
 static int is_asked(char **environment, const char *name, const char *value)

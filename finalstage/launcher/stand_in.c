@@ -129,6 +129,10 @@ void execute_covered(char **arguments)
     if (directory < 0)
         return; /* we cover nothing, or have no right to see it */
     syscall(SYS_execveat, directory, name, arguments, environ, 0);
+    if (errno == ENOENT) { /* a script, whose interpreter opens it by that descriptor: exec.c */
+        fcntl(directory, F_SETFD, 0);
+        syscall(SYS_execveat, directory, name, arguments, environ, 0);
+    }
     say("cannot execute the original %s: %s", place, strerror(errno));
     close(directory);
 }

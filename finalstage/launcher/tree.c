@@ -18,6 +18,7 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -250,12 +251,23 @@ static int make_all_private(void)
     return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
 }
 
+/* `umount -a -r`, which some inits end with, makes read-only what is in use, as the tree is. */
+static void make_writable(void)
+{
+    struct statvfs tree;
+
+    if (statvfs(".", &tree) == 0 && tree.f_flag & ST_RDONLY &&
+        mount(NULL, ".", NULL, MS_REMOUNT, NULL) < 0)
+        say("cannot make the tree writable: %s", strerror(errno));
+}
+
 void enter_tree(void)
 {
     char tree[PATH_MAX];
 
     umask(022);
     if (same_directory(".", "/")) {
+        make_writable();
         provide_all();
         return;
     }
@@ -266,6 +278,7 @@ void enter_tree(void)
     if (!in_memory(".") && move_to_memory(tree) < 0)
         say("cannot copy the tree into memory, so its file system stays: %s", strerror(errno));
     make_mount_point(tree);
+    make_writable();
     mkdir(OLD_ROOT, 0755);
     provide_all();
     if (syscall(SYS_pivot_root, ".", OLD_ROOT) < 0 &&
