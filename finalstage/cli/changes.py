@@ -33,6 +33,10 @@ class Change:
         """Whether nothing is left to do."""
         raise NotImplementedError
 
+    def concerns(self, root: Path) -> bool:
+        """Whether it is for this machine at all."""
+        return True
+
     def refuse(self, root: Path, ours: Change | None) -> None:
         """Raise RefusalError where something of somebody else's is in the way. `ours` is what was
         made there before, by our record."""
@@ -53,14 +57,18 @@ class Change:
 
 @dataclass(frozen=True)
 class File(Change):
-    """A file of ours: a script, a unit."""
+    """A file of ours: a script, a unit. With `only_if` only for machines that have that path."""
 
     text: str
     mode: int
+    only_if: str = ""
 
     @property
     def words(self) -> str:
         return f"write /{self.path}"
+
+    def concerns(self, root: Path) -> bool:
+        return not self.only_if or _is_there(root / self.only_if)
 
     def is_made(self, root: Path) -> bool:
         place = root / self.path
@@ -162,12 +170,17 @@ class Link(Change):
 @dataclass(frozen=True)
 class Insert(Change):
     """Lines in a file of somebody else's, between two marks. Where the file is not there, it begins
-    with `create`, if that is given, and goes when the lines go."""
+    with `create`, if that is given, and goes when the lines go; or, where it is `optional`, nothing
+    is done."""
 
     lines: tuple[str, ...]
     before: str = ""
     create: str = ""
     mode: int = 0o644
+    optional: bool = False
+
+    def concerns(self, root: Path) -> bool:
+        return not self.optional or _is_there(root / self.path)
 
     @property
     def words(self) -> str:
@@ -233,6 +246,7 @@ class Divert(Change):
     its place. `if_link_to` is the name of that other program; nothing else is moved."""
 
     if_link_to: str
+    optional: bool = False
 
     @property
     def words(self) -> str:
@@ -242,6 +256,8 @@ class Divert(Change):
         return not self._is_original(root)
 
     def refuse(self, root: Path, ours: Change | None) -> None:
+        if not _is_there(root / self.path) and not self.optional:
+            raise RefusalError(f"there is no /{self.path} to move aside")
         if self._is_original(root) and _is_there(self._aside(root)):
             raise RefusalError(f"/{self.path}{ORIGINAL} is there already", "move it away")
 

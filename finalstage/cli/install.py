@@ -103,7 +103,7 @@ def install(wanted: Overlay, root: Path, dry_run: bool) -> Iterator[str]:
     The commands are only run where `root` is that of the machine itself.
     """
     known = records(root)
-    todo = (*common(), *wanted.changes)
+    todo = (*common(), *(change for change in wanted.changes if change.concerns(root)))
     for change in todo:
         _refuse_outside(root, change.path)
     _refuse_what_is_in_the_way(todo, known, root)
@@ -112,6 +112,7 @@ def install(wanted: Overlay, root: Path, dry_run: bool) -> Iterator[str]:
     stale = [each for each in old.changes if each.path not in new] if old else []
     missing = [change for change in todo if not change.is_made(root)]
     commands = wanted.install if root == HOST else ()
+    later = () if root == HOST else wanted.install
     if old and not stale and not missing:
         yield f"{wanted.name} is installed already"
         return
@@ -140,6 +141,8 @@ def install(wanted: Overlay, root: Path, dry_run: bool) -> Iterator[str]:
         for command in commands:
             yield f"run {' '.join(command)}"
             _run(command)
+        for command in later:
+            yield f"left to be run there: {' '.join(command)}"
     except OSError as error:
         remedy = "run it again, or finalstage uninstall" if old else "nothing was changed"
         if not old:

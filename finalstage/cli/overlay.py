@@ -2,13 +2,17 @@
 
 `root/` in it mirrors the `/` of the machine, and install.toml says what else there is to do:
 
-    init = "runit"                    basename of the program that is PID 1, where it is this one
+    init = ["runit"]                  basenames of the program that is PID 1, where it is this one
+    init-says = "text"                and what has to be in that program
+    init-has = "/run/openrc"          and what has to be there on the machine
     stage = false                     nothing is staged at once; default true
+    [only-if]                         which files are only for machines that have another path
     [links]                           symbolic links: path = target
     [[insert]]                        lines in a file of somebody else's
     path, lines                       which, and what
     before                            put before the first line that is this one; else at the end
     create, mode                      what a file that is not there begins with, and its mode
+    optional                          nothing is done where it is not there; also for divert
     [[divert]]                        a program that is moved aside while ours is in its place
     path, if-link-to                  which; what it has to be a link to, for it to be moved
     [commands]                        run on the machine that runs: each a list of words
@@ -27,10 +31,6 @@ from finalstage.cli.changes import Change, Divert, File, Insert, Link, arguments
 from finalstage.cli.errors import RefusalError
 
 DESCRIPTION = "install.toml"
-SYSTEMD = "systemd"
-SYSTEMD_RUNS = Path("/run/systemd/system")
-"""There where systemd is PID 1: sd_booted(3)."""
-
 PID_1 = Path("/proc/1/exe")
 
 Command = tuple[str, ...]
@@ -41,7 +41,9 @@ class Overlay:
     """What one folder says. `changes` are in the order in which they are made."""
 
     name: str
-    init: str
+    inits: tuple[str, ...]
+    init_says: str
+    init_has: str
     stages: bool
     changes: tuple[Change, ...]
     install: tuple[Command, ...] = ()
@@ -73,11 +75,13 @@ def read(name: str) -> Overlay:
     commands = said.get("commands", {})
     return Overlay(
         name=name,
-        init=said.get("init", ""),
+        inits=tuple(said.get("init", ())),
+        init_says=said.get("init-says", ""),
+        init_has=said.get("init-has", ""),
         stages=said.get("stage", True),
         changes=(
             *(Divert(**arguments(each)) for each in said.get("divert", ())),
-            *_files(place / "root"),
+            *_files(place / "root", said.get("only-if", {})),
             *(Link(path, target) for path, target in said.get("links", {}).items()),
             *(Insert(**arguments(each)) for each in said.get("insert", ())),
         ),
@@ -94,15 +98,20 @@ def known() -> str:
 
 def detect() -> str:
     """Return the name of the init that runs this machine. Raises RefusalError if it is unknown."""
-    if SYSTEMD_RUNS.is_dir():
-        return SYSTEMD
     try:
         program = PID_1.readlink().name.removesuffix(" (deleted)")
+        content = PID_1.read_bytes()
     except OSError as error:
         raise RefusalError(f"cannot see which init this is: {error.strerror}", _say_it()) from error
-    for name in names():
-        if program == read(name).init:
-            return name
+    found = [
+        each
+        for each in map(read, names())
+        if program in each.inits
+        and each.init_says.encode() in content
+        and (not each.init_has or Path(each.init_has).exists())
+    ]
+    if found:
+        return max(found, key=lambda each: bool(each.init_has)).name  # the more special one
     raise RefusalError(f"do not know the init {program!r}", _say_it())
 
 
@@ -110,11 +119,11 @@ def _say_it() -> str:
     return f"say it with --init, which may be {known()}"
 
 
-def _files(root: Path) -> list[File]:
-    found = [path for path in sorted(root.rglob("*")) if path.is_file()]
+def _files(root: Path, only_if: dict[str, str]) -> list[File]:
+    found = {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
     return [
-        File(str(path.relative_to(root)), path.read_text(), _mode(path.stat().st_mode))
-        for path in found
+        File(name, path.read_text(), _mode(path.stat().st_mode), only_if.get(name, ""))
+        for name, path in sorted(found.items())
     ]
 
 

@@ -38,6 +38,7 @@ def stage(directory: Path) -> str:
         raise RefusalError(f"cannot stage into {directory}: it takes root", "use sudo")
     try:
         if is_staged(directory):
+            (directory / "verb").unlink(missing_ok=True)  # left by a shutdown that was given up
             return f"{directory} is staged already, and complete"
         refuse_without_memory(directory)
         return _stage(directory)

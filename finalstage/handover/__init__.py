@@ -1,8 +1,11 @@
-"""Who called us, and what do they want."""
+"""Who called us, and what do they want: a module for each way in which that is told.
+
+The verb comes from the arguments, else from a file in the tree, else from init's environment.
+"""
 
 from __future__ import annotations
 
-from finalstage.handover import systemd
+from finalstage.handover import dinit, finit, openrc, recorded, systemd, sysvinit
 from finalstage.handover.options import Options
 from finalstage.handover.options import read as read_options
 from finalstage.value import Value
@@ -25,6 +28,10 @@ VERBS = {
     "exit": "poweroff",
 }
 """What can be asked for, and what it means. ``exit`` is for containers, which end either way."""
+
+BY_ENVIRONMENT = (finit, openrc, sysvinit)
+"""Each has a function that returns what the environment says. RUNLEVEL comes last: OpenRC and finit
+may have set it for others."""
 
 PREFIX = "finalstage."
 
@@ -49,11 +56,12 @@ class Request(Value):
 
 def read(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) -> Request:
     """Return the request. Never raises: whatever makes no sense becomes the safest default."""
-    words = systemd.parse(arguments)
+    words = systemd.parse(dinit.arguments(sysvinit.arguments(arguments)))
     problems = list(words.problems)
     options = read_options(Options(quiet=words.quiet), _command_line(kernel, problems), problems)
     options = read_options(options, words.settings, problems)
-    verb = _verb(kernel, words.verb, problems)
+    word = words.verb or _elsewhere(kernel, environment, problems)
+    verb = _verb(kernel, word, problems)
     return Request(
         verb=verb,
         argument=_reboot_parameter(kernel, problems) if verb == "reboot" else "",
@@ -62,6 +70,21 @@ def read(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) -
         as_pid1=environment.get("FINALSTAGE_PID1") == "yes",
         stands_in=environment.get("FINALSTAGE_STANDS_IN") == "yes",
         problems=tuple(problems),
+    )
+
+
+def _elsewhere(kernel: Kernel, environment: Mapping[str, str], problems: list[str]) -> str:
+    """Return the verb where no argument says it."""
+    try:
+        word = recorded.verb(kernel)
+    except OSError as error:
+        problems.append(f"cannot read {recorded.PLACE}: {error.strerror}")
+        word = ""
+    if word and word not in VERBS:
+        problems.append(f"ignoring {word!r} in {recorded.PLACE}: not a verb")
+        word = ""
+    return word or next(
+        (found for module in BY_ENVIRONMENT if (found := module.verb(environment))), ""
     )
 
 

@@ -137,6 +137,65 @@ def test_quiet_by_command_line() -> None:
     assert read("halt", command_line="finalstage.quiet").options.quiet
 
 
+@pytest.mark.parametrize(
+    ("environment", "verb"),
+    [
+        ({"RUNLEVEL": "0"}, "poweroff"),
+        ({"RUNLEVEL": "0", "INIT_HALT": "POWEROFF"}, "poweroff"),
+        ({"RUNLEVEL": "0", "INIT_HALT": "HALT"}, "halt"),
+        ({"RUNLEVEL": "6", "INIT_HALT": "HALT"}, "reboot"),
+        ({"RC_REBOOT": "YES", "RUNLEVEL": "0"}, "reboot"),
+        ({"FINIT_SHUTDOWN": "halt"}, "halt"),
+        ({"FINIT_SHUTDOWN": "reboot", "RUNLEVEL": "0"}, "reboot"),
+    ],
+)
+def test_verb_by_environment(environment: dict[str, str], verb: str) -> None:
+    request = handover.read(SimKernel(Machine()), [], environment)
+    assert (request.verb, request.problems) == (verb, ())
+
+
+@pytest.mark.parametrize(
+    "environment", [{"RUNLEVEL": "2"}, {"RC_REBOOT": "no"}, {"INIT_HALT": "HALT"}]
+)
+def test_an_environment_that_says_nothing(environment: dict[str, str]) -> None:
+    request = handover.read(SimKernel(Machine()), [], environment)
+    assert request.verb == "poweroff"
+    assert "no verb was given" in request.problems[0]
+
+
+def recorded(content: str, *arguments: str) -> handover.Request:
+    """Read with a verb in the file, and a runlevel that means reboot."""
+    machine = Machine()
+    machine.settings["/verb"] = content
+    return handover.read(SimKernel(machine), list(arguments), {"RUNLEVEL": "6"})
+
+
+def test_recorded_verb_comes_after_arguments_and_before_the_environment() -> None:
+    assert recorded("halt").verb == "halt"
+    assert recorded("halt", "poweroff").verb == "poweroff"
+    assert recorded("").verb == "reboot"
+
+
+def test_recorded_nonsense_is_named() -> None:
+    request = recorded("explode")
+    assert request.verb == "reboot"
+    assert request.problems == ("ignoring 'explode' in /verb: not a verb",)
+
+
+def test_as_sysvinit_executes_itself() -> None:
+    request = recorded("reboot", "--init")
+    assert (request.verb, request.problems) == ("reboot", ())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "verb"),
+    [(["-p"], "poweroff"), (["-r"], "reboot"), (["-h"], "halt"), ([], "poweroff")],
+)
+def test_as_dinit_calls(arguments: list[str], verb: str) -> None:
+    request = read("--system", *arguments)
+    assert (request.verb, request.problems) == (verb, ())
+
+
 def test_reboot_parameter_only_on_reboot() -> None:
     assert read("reboot", reboot_parameter="0 tryboot").argument == "0 tryboot"
     assert read("poweroff", reboot_parameter="0 tryboot").argument == ""

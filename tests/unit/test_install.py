@@ -13,7 +13,7 @@ from finalstage.cli import changes, install, overlay
 from finalstage.cli.errors import RefusalError
 
 INSTALL_TOML = """
-init = "someinit"
+init = ["someinit"]
 stage = false
 
 [links]
@@ -217,7 +217,7 @@ def test_what_two_share_stays_until_both_are_gone(root: Path, overlays: Path) ->
     before = everything(root)
     (overlays / "other" / "root" / "etc").mkdir(parents=True)
     (overlays / "other" / "root" / "etc" / "other").write_text("other")
-    (overlays / "other" / "install.toml").write_text('init = "other"')
+    (overlays / "other" / "install.toml").write_text('init = ["other"]')
     on(root, "install")
     (overlays.parent / "program").write_text("newer program")
     assert run("install", "--init", "other", "--root", str(root)) == 0
@@ -269,14 +269,46 @@ def test_unknown_names(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "upstart is not installed; installed: some" in capsys.readouterr().err
 
 
-def test_knows_the_init_by_its_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlay, "SYSTEMD_RUNS", tmp_path / "nothing")
-    monkeypatch.setattr(overlay, "PID_1", tmp_path / "exe")
-    (tmp_path / "exe").symlink_to("/sbin/someinit (deleted)")
+def pid_1(tmp_path: Path, name: str, text: str = "") -> Path:
+    """A link as /proc/1/exe is one."""
+    program, link = tmp_path / name, tmp_path / "exe"
+    program.write_text(text)
+    link.unlink(missing_ok=True)
+    link.symlink_to(program)
+    return link
+
+
+def test_knows_the_init_by_its_program(
+    tmp_path: Path, overlays: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (
+        ("sysv", 'init = ["init"]\ninit-says = "SYSV"'),
+        ("rc", f'init = ["init", "rc-init"]\ninit-has = "{tmp_path}/rc"'),
+    ):
+        (overlays / name).mkdir()
+        (overlays / name / "install.toml").write_text(text)
+    monkeypatch.setattr(overlay, "PID_1", pid_1(tmp_path, "someinit"))
     assert overlay.detect() == "some"
-    (tmp_path / "exe").unlink()
-    (tmp_path / "exe").symlink_to("/sbin/upstart")
-    with pytest.raises(RefusalError, match="do not know the init 'upstart'; say it with --init"):
+    pid_1(tmp_path, "init", "what SYSV says")
+    assert overlay.detect() == "sysv"
+    (tmp_path / "rc").mkdir()
+    assert overlay.detect() == "rc"
+    (tmp_path / "rc").rmdir()
+    pid_1(tmp_path, "init", "another one of that name")
+    with pytest.raises(RefusalError, match="do not know the init 'init'; say it with --init"):
         overlay.detect()
-    monkeypatch.setattr(overlay, "SYSTEMD_RUNS", tmp_path)
-    assert overlay.detect() == "systemd"
+
+
+def test_what_is_only_for_some_machines(root: Path, overlays: Path) -> None:
+    before = everything(root)
+    with (overlays / "some/install.toml").open("a") as file:
+        file.write('[only-if]\n"etc/plain" = "etc/runit"\n')
+        file.write('[[insert]]\npath = "etc/nowhere"\nlines = ["x"]\noptional = true\n')
+    assert on(root, "install") == 0
+    assert not (root / "etc/plain").exists() and not (root / "etc/nowhere").exists()
+    (root / "etc/runit").mkdir()
+    assert on(root, "install") == 0
+    assert (root / "etc/plain").read_text() == "plain"
+    (root / "etc/runit").rmdir()
+    assert on(root, "uninstall") == 0
+    assert everything(root) == before
