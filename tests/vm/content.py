@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,10 +79,12 @@ def fill_tray(
     folders: Mapping[str, Path] = _NOTHING,
     blobs: Mapping[str, bytes] = _NOTHING,
     files: Sequence[File] = (),
+    second: Path | None = None,
 ) -> int:
     """Write a tray's image: a tar archive with `folders` and `blobs` by name, and `files`.
 
-    Returns the size of the archive in MiB, without which a guest would read a whole tray.
+    Returns the size of the archive in MiB, without which a guest would read a whole tray. Behind
+    so many lies the archive `second`, if there is one.
     """
     with image.open("wb") as stream, tarfile.open(fileobj=stream, mode="w") as archive:
         for name, folder in folders.items():
@@ -90,8 +93,18 @@ def fill_tray(
             entry = tarfile.TarInfo(name)
             entry.size = len(blob)
             archive.addfile(entry, io.BytesIO(blob))
+    mebibytes = in_mebibytes(image)
+    if second:
+        with image.open("r+b") as whole, second.open("rb") as more:
+            whole.seek(mebibytes * MIB)
+            shutil.copyfileobj(more, whole, MIB)
     size = image.stat().st_size
     if size > TRAY_SIZE:
         raise ValueError(f"{image} holds {size} bytes, a tray {TRAY_SIZE}")
     os.truncate(image, TRAY_SIZE)
-    return -(-size // MIB)
+    return mebibytes
+
+
+def in_mebibytes(file: Path) -> int:
+    """The size of a file in MiB, the last of them perhaps not full."""
+    return -(-file.stat().st_size // MIB)

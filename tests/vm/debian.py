@@ -32,7 +32,7 @@ class Archive:
         (self._debs / "partial").mkdir(parents=True)
         (folder / "lists" / "partial").mkdir(parents=True)
         (folder / "status").touch()
-        (folder / "sources.list").write_text("".join(_sources(suite)))
+        (folder / "sources.list").write_text("".join(sources(suite)))
         (folder / "apt.conf").write_text(
             f'Dir::State "{folder}"; Dir::State::Lists "{folder}/lists";\n'
             f'Dir::State::Status "{folder}/status"; Dir::Cache "{folder}/cache";\n'
@@ -75,7 +75,7 @@ class Archive:
             each.unlink()
 
 
-def _sources(suite: str) -> list[str]:
+def sources(suite: str) -> list[str]:
     """Lines of a sources.list for `suite`, with the mirrors of this machine's own."""
     fields = "$(ORIGIN) $(CODENAME) $(COMPONENT) $(REPO_URI)"
     targets = subprocess.run(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 QEMU = "qemu-system-x86_64"
 MIB = 1 << 20
-TRAY_SIZE = 128 * MIB
+TRAY_SIZE = 256 * MIB
 # Without -erms and -fsrm, pages that once held code take seconds to clear under emulation.
 PROCESSOR = "max,-erms,-fsrm"
 COMMAND_LINE = "console=ttyS0,115200 norandmaps panic=-1 loglevel=5 sysrq_always_enabled"

@@ -18,7 +18,7 @@ class Stack:
     """A machine's storage: layers from the bottom up, one of them mounted at `/`.
 
     `files` are written and synced before the state is saved. `root` is the kind of root file
-    system: glibc, newer-glibc, musl or nolibc.
+    system: glibc, newer-glibc, musl or nolibc, or one with an init of its own (distro.py).
     """
 
     name: str
@@ -125,3 +125,17 @@ def on(stack: Stack, **hardware: Any) -> Stack:
 
 
 WITHOUT_AES = on(MAIN, processor=f"{PROCESSOR},-aes")
+
+
+def with_init(kind: str) -> Stack:
+    """A machine that has booted such a root (distro.py): ext4 on LVM on LUKS."""
+    return Stack(
+        kind,
+        Hardware((Disk("a", 512),)),
+        (
+            Luks("crypt", "disk/a"),
+            Lvm("vg", ("mapper/crypt",), (("root", "-L 440M"),)),
+            Ext4("vg/root", "/"),
+        ),
+        root=kind,
+    )

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.vm import content, warehouse
+from tests.vm import content, distro, warehouse
 from tests.vm.cache import digest, once
 from tests.vm.guest import guest
 from tests.vm.hardware import MIB, Hardware, qemu_version
@@ -41,6 +41,8 @@ def built(stack: Stack) -> State:
     start = base(stack.hardware)
     steps = [layer.build() for layer in stack.layers]
     brought = [folder.name for folder in kit(stack).values()]
+    if root := distro_of(stack):
+        brought.append(root.parent.name)
     key = digest(
         start.folder.name, stack, steps, brought, _HERE / "states.py", _HERE / "content.py"
     )
@@ -48,7 +50,7 @@ def built(stack: Stack) -> State:
     async def build(folder: Path) -> None:
         state, tray = State(folder), folder / "tray.raw"
         subprocess.run(("cp", "--sparse=always", start.ram, state.ram), check=True)
-        mebibytes = content.fill_tray(tray, *ingredients(stack), stack.files)
+        mebibytes = content.fill_tray(tray, *ingredients(stack), stack.files, root)
         empty = blank(stack.hardware, folder)
         async with Machine(stack.hardware, empty, tray, state=start, ram=state.ram) as machine:
             await raise_root(machine, stack, mebibytes)
@@ -62,8 +64,14 @@ def ingredients(stack: Stack) -> tuple[dict[str, Path], dict[str, bytes]]:
     """What the tray must hold, besides its files, for a stack to be built: folders and blobs."""
     luks = [layer for layer in stack.layers if isinstance(layer, Luks)]
     blobs = {f"{layer.name}.header": _header(layer.keys[0], layer.version) for layer in luks}
-    folders = {} if stack.root == INITRAMFS else {"root": guest().root(stack.root)}
+    is_whole = stack.root == INITRAMFS or distro.is_distro(stack.root)
+    folders = {} if is_whole else {"root": guest().root(stack.root)}
     return folders | kit(stack), blobs | tables(stack)
+
+
+def distro_of(stack: Stack) -> Path | None:
+    """The archive with the root file system of a stack, if that has an init of its own."""
+    return distro.archive(stack.root) if distro.is_distro(stack.root) else None
 
 
 def kit(stack: Stack) -> dict[str, Path]:
@@ -78,14 +86,14 @@ def tables(stack: Stack) -> dict[str, bytes]:
     return {f"{layer.name}.table": layer.table for layer in by_table}
 
 
-def unpack(mebibytes: int) -> str:
-    """Shell text that unpacks a tray whose archive has so many MiB.
+def unpack(mebibytes: int, target: str = "/run/tray", *, behind: int = 0) -> str:
+    """Shell text that unpacks a tray whose archive has so many MiB, and lies `behind` so many.
 
     Large reads past the cache, which may hold blocks of an earlier tray: tar's own small ones take
     ten times as long under emulation.
     """
-    reading = f"dd if=/dev/disk/tray bs=1M count={mebibytes} iflag=direct status=none"
-    return f"mkdir -p /run/tray; {reading} | tar -x -C /run/tray"
+    reading = f"dd if=/dev/disk/tray bs=1M count={mebibytes} skip={behind} iflag=direct"
+    return f"mkdir -p {target}; {reading} status=none | tar -x -C {target}"
 
 
 async def raise_root(machine: Machine, stack: Stack, mebibytes: int) -> None:
@@ -97,12 +105,20 @@ async def raise_root(machine: Machine, stack: Stack, mebibytes: int) -> None:
     for layer in stack.layers:
         await machine.run("\n".join(f"modprobe {name}" for name in layer.modules))
         await machine.run(layer.build())
-    if stack.root != INITRAMFS:
+    root = distro_of(stack)
+    if root:
+        size = content.in_mebibytes(root)
+        await machine.run(unpack(size, ROOT, behind=mebibytes), _UNPACKING)
+        await machine.run(_LISTEN)
+    elif stack.root != INITRAMFS:
         await machine.run(_FILL)
     await machine.run("\n".join(file.write(ROOT) for file in stack.files))
     await machine.run("rm -r /run/tray; sync")
-    if stack.root != INITRAMFS:
-        await machine.become(_SWITCH)
+    if root:
+        await machine.become(f"{_SWITCH} {distro.RECIPES[stack.root].init}")
+        await machine.ready(_BOOTING)
+    elif stack.root != INITRAMFS:
+        await machine.become(f"{_SWITCH} /bin/sh /lib/guest/listen")
         await machine.ready()
 
 
@@ -115,12 +131,16 @@ HEADER = 4 * MIB
 DRIVERS = """
 for driver in virtio_blk virtio_scsi sd_mod; do modprobe $driver; done
 . /lib/guest/disks"""
+# Seconds that a whole root file system may take to be unpacked, and its init to be up.
+_UNPACKING = 180
+_BOOTING = 300
+_LISTEN = f"cp -a /lib/guest {ROOT}/lib/"
 _FILL = f"""
 cp -a /run/tray/root/. {ROOT}/
-cp -a /lib/guest {ROOT}/lib/"""
+{_LISTEN}"""
 _SWITCH = f"""
 for each in dev proc sys run; do mount -o move /$each {ROOT}/$each; done
-exec switch_root {ROOT} /bin/sh /lib/guest/listen"""
+exec switch_root {ROOT}"""
 
 
 def images(state: State, hardware: Hardware) -> dict[str, Path]:

@@ -1,0 +1,95 @@
+"""Whole root file systems with an init of their own, made of Debian's packages by mmdebstrap."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm import debian
+from tests.vm.cache import digest, once
+
+_HERE = Path(__file__).resolve().parent
+_ROOTS = _HERE / "roots"
+_ARCHIVE = "root.tar"
+# What no guest reads. The paths are excluded while packages are unpacked, the others then removed:
+# maintainer scripts may use them.
+EXCLUDED = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
+REMOVED = (
+    *("usr/lib/udev/hwdb.bin", "usr/lib/udev/hwdb.d", "usr/lib/x86_64-linux-gnu/gconv"),
+    *("usr/lib/x86_64-linux-gnu/libperl.so*", "usr/lib/x86_64-linux-gnu/perl"),
+    *("usr/share/i18n", "usr/share/perl", "var/cache/apt", "var/lib/apt"),
+)
+# What every one of them has besides its init.
+COMMON = ("dmsetup", "e2fsprogs", "lvm2", "udev")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a root file system is made of.
+
+    `packages` are installed, with their maintainer scripts run. Then the files in roots/NAME are
+    put over it, for each of `files`, and `commands`, shell text, are run in it. One of the files
+    has the init run /lib/guest/listen, as a service of its own, once all else is up.
+    """
+
+    packages: tuple[str, ...]
+    files: tuple[str, ...]
+    commands: str = ""
+    suite: str = "bookworm"
+    init: str = "/sbin/init"
+
+
+# Units that nothing in these machines needs, or that work at times of their own.
+_MASKED = (
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer"),
+    *("e2scrub_reap.service", "fstrim.timer", "systemd-tmpfiles-clean.timer"),
+    *("console-getty.service", "getty@.service", "serial-getty@.service"),
+    *("ldconfig.service", "systemd-firstboot.service", "systemd-hwdb-update.service"),
+    *("systemd-update-done.service", "systemd-timesyncd.service"),
+)
+_SYSTEMD = Recipe(
+    (*COMMON, "dbus", "systemd", "systemd-sysv"),
+    ("common", "systemd"),
+    f"systemctl mask {' '.join(_MASKED)}\nsystemctl enable listen.service",
+)
+
+RECIPES = {
+    "systemd": _SYSTEMD,
+}
+
+
+def is_distro(kind: str) -> bool:
+    """Whether that is the name of one of these, and not of another kind of root."""
+    return kind in RECIPES
+
+
+def archive(kind: str) -> Path:
+    """The root file system as a tar archive, built at the first call on this machine.
+
+    The name of its folder tells apart all that it was built from.
+    """
+    recipe = RECIPES[kind]
+    folders = [_ROOTS / name for name in recipe.files]
+    key = digest(recipe, EXCLUDED, REMOVED, *folders, inspect.getsource(_build))
+    return once(f"distro-{kind}-{key}", lambda folder: _build(recipe, folder)) / _ARCHIVE
+
+
+def _build(recipe: Recipe, target: Path) -> None:
+    """By `root` mode or, for who is not root, in a user namespace: mmdebstrap chooses."""
+    sources = target / "sources.list"
+    sources.write_text("".join(debian.sources(recipe.suite)))
+    options = [f"--dpkgopt=path-exclude={path}" for path in EXCLUDED]
+    hooks = [f'cp -a "{_ROOTS / name}/." "$1"' for name in recipe.files]
+    hooks.append(f'chroot "$1" sh -ec {shlex.quote(recipe.commands)}')
+    hooks.append(f'cd "$1" && rm -rf {" ".join(REMOVED)}')
+    command: tuple[str | Path, ...] = (
+        *("mmdebstrap", "--quiet", "--variant=essential", f"--include={','.join(recipe.packages)}"),
+        *("--aptopt=Acquire::Languages none", "--aptopt=Acquire::Retries 3"),
+        *("--dpkgopt=force-unsafe-io", *options),
+        *(f"--customize-hook={hook}" for hook in hooks),
+        *(recipe.suite, target / _ARCHIVE, sources),
+    )
+    subprocess.run(command, check=True)
