@@ -169,12 +169,14 @@ class Link(Change):
 
 @dataclass(frozen=True)
 class Insert(Change):
-    """Lines in a file of somebody else's, between two marks. Where the file is not there, it begins
-    with `create`, if that is given, and goes when the lines go; or, where it is `optional`, nothing
-    is done."""
+    """Lines in a file of somebody else's, between two marks: before the line `before`, or `first`,
+    which is below an interpreter's name, or last. Where the file is not there, it begins with
+    `create`, if that is given, and goes when the lines go; or, where it is `optional`, nothing is
+    done."""
 
     lines: tuple[str, ...]
     before: str = ""
+    first: bool = False
     create: str = ""
     mode: int = 0o644
     optional: bool = False
@@ -217,11 +219,17 @@ class Insert(Change):
         before, ours, after = self._split(root)
         if not ours:
             lines = before
-            at = lines.index(self.before) if self.before in lines else len(lines)
-            if at == len(lines) and lines[-1] == "":  # the end of the last line
-                at -= 1
-            before, after = lines[:at], lines[at:] or [""]
+            at = self._place(lines)
+            before, after = lines[:at], lines[at:]
         self._put(place, [*before, *self._block, *after])
+
+    def _place(self, lines: list[str]) -> int:
+        """Return where the lines of a file are parted for ours."""
+        if self.before and self.before in lines:
+            return lines.index(self.before)
+        if self.first:
+            return 1 if lines[0].startswith("#!") else 0
+        return len(lines) - (lines[-1] == "")  # that is the end of the last line
 
     def undo(self, root: Path) -> str:
         place = root / self.path

@@ -10,7 +10,8 @@
     [links]                           symbolic links: path = target
     [[insert]]                        lines in a file of somebody else's
     path, lines                       which, and what
-    before                            put before the first line that is this one; else at the end
+    before, first                     put before the first line that is this one, or at the top,
+                                      below an interpreter's name; else at the end
     create, mode                      what a file that is not there begins with, and its mode
     optional                          nothing is done where it is not there; also for divert
     [[divert]]                        a program that is moved aside while ours is in its place

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -312,3 +313,30 @@ def test_what_is_only_for_some_machines(root: Path, overlays: Path) -> None:
     (root / "etc/runit").rmdir()
     assert on(root, "uninstall") == 0
     assert everything(root) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "expected"),
+    [
+        (
+            "#!/bin/sh\n\nexec s6-rc change\n",
+            {"first": True},
+            "#!/bin/sh\nOURS\n\nexec s6-rc change\n",
+        ),
+        ("::respawn:/bin/sh\n", {"first": True}, "OURS\n::respawn:/bin/sh\n"),
+        ("one\n\nthree\n", {}, "one\n\nthree\nOURS\n"),
+        ("one\n\nthree", {}, "one\n\nthree\nOURS"),
+        ("one\ntwo\n", {"before": "two"}, "one\nOURS\ntwo\n"),
+        ("", {"first": True}, "OURS\n"),
+    ],
+)
+def test_where_lines_are_inserted(
+    tmp_path: Path, text: str, where: dict[str, Any], expected: str
+) -> None:
+    (tmp_path / "file").write_text(text)
+    insert = changes.Insert("file", ("ours",), **where)
+    insert.make(tmp_path)
+    block = f"{changes.BEGIN}\nours\n{changes.END}"
+    assert (tmp_path / "file").read_text() == expected.replace("OURS", block)
+    insert.undo(tmp_path)
+    assert (tmp_path / "file").read_text() == text
