@@ -50,6 +50,7 @@ class Freeze:
     options: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()  # everything that may go in; empty: all that PyInstaller finds
     payload: str = ""  # folder that a one-file executable carries along
+    inner: str = ""  # bootloader that it carries along, since its own cannot load Python
 
     @classmethod
     def from_environment(cls) -> "Freeze":

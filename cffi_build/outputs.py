@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cffi_build import archive, frozen, project, tree
-from cffi_build.bootloader import STAGE_LINK_FLAGS, bootloader
+from cffi_build.bootloader import STAGE_LINK_FLAGS, bootloader, one_file_bootloader
 from cffi_build.freeze import ENCODINGS, Freeze, imported_modules
 from cffi_build.libpython import small_libpython
 from finalstage.cli.payload import MANIFEST
@@ -26,7 +26,12 @@ def build_outputs() -> None:
             packed = pool.submit(archive.write_cpio, TREE, CPIO)
             archive.write_payload(TREE, PAYLOAD)
         project.say("freezing the tool")
-        plan = Freeze(TOOL.name, str(bootloader("tool", "")), payload=str(PAYLOAD))
+        plan = Freeze(
+            TOOL.name,
+            str(one_file_bootloader()),
+            inner=str(bootloader("tool", "")),
+            payload=str(PAYLOAD),
+        )
         plan.run(FROZEN).replace(TOOL)
         if packed is not None:
             packed.result()

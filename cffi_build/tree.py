@@ -97,17 +97,28 @@ def is_elf(path: Path) -> bool:
 
 def _add_needed_libraries(root: Path) -> None:
     """Copies each library that anything in the tree needs, until nothing is missing."""
+    libraries = root / LIBRARY_DIR
+    there = {path.name for path in libraries.iterdir()} | {HOST_INTERPRETER.name}
+    files = [path for path in sorted(root.rglob("*")) if is_elf(path)]
+    for name, path in missing_libraries(files, there).items():
+        shutil.copy(path, libraries / name)
+
+
+def missing_libraries(files: list[Path], there: set[str]) -> dict[str, Path]:
+    """Each library of the host, by name, that any of the ELF `files` needs and that is not `there`,
+    and what these need in turn."""
     known = _host_libraries()
-    todo = [path for path in sorted(root.rglob("*")) if is_elf(path)]
+    found: dict[str, Path] = {}
+    todo = list(files)
     while todo:
         for name in needed_libraries(todo.pop()):
-            copy = root / LIBRARY_DIR / name
-            if copy.exists() or name == HOST_INTERPRETER.name:
+            if name in there or name in found:
                 continue
             if name not in known:
-                raise project.die(f"{name} is needed in the tree and unknown to ldconfig")
-            shutil.copy(known[name], copy)
-            todo.append(copy)
+                raise project.die(f"{name} is needed and unknown to ldconfig")
+            found[name] = known[name]
+            todo.append(known[name])
+    return found
 
 
 def _host_libraries() -> dict[str, Path]:

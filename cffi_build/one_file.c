@@ -1,0 +1,76 @@
+/* Linked into the bootloader of dist/finalstage: makes it independent of the system's C library.
+ *
+ * PyInstaller's bootloader unpacks the program into a temporary folder and then executes itself once
+ * more, to load Python there. This one is static, so that it starts anywhere, and cannot load
+ * anything: what is executed in its place is the ordinary bootloader, by the ld.so, and with the C
+ * library, that were unpacked beside it. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+static const char *given; /* TMPDIR, as we found it */
+
+static int holds_programs(const char *folder)
+{
+    struct statvfs about;
+
+    return !access(folder, W_OK | X_OK) && !statvfs(folder, &about) && !(about.f_flag & ST_NOEXEC);
+}
+
+/* Whoever mounts /tmp noexec, or has no disk that can be written to, has another place. */
+__attribute__((constructor)) static void choose_folder(void)
+{
+    const char *folders[] = {getenv("TMPDIR"), "/tmp", "/var/tmp", "/run", "/dev/shm"};
+
+    given = folders[0];
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        if (folders[i] && holds_programs(folders[i])) {
+            setenv("TMPDIR", folders[i], 1);
+            return;
+        }
+    }
+    fputs("finalstage: cannot unpack itself: /tmp, /var/tmp, /run and /dev/shm cannot be written to,"
+          " or are mounted noexec; set TMPDIR to a folder that can hold programs\n", stderr);
+    exit(1);
+}
+
+static void restore(const char *name, const char *value)
+{
+    if (value)
+        setenv(name, value, 1);
+    else
+        unsetenv(name);
+}
+
+static char *in(const char *folder, const char *name)
+{
+    char *path = malloc(strlen(folder) + strlen(name) + 2);
+
+    return path ? strcat(strcat(strcpy(path, folder), "/"), name) : NULL;
+}
+
+/* Stands in for execvp(3) in the bootloader: the linker's --wrap. `self` is where the archive is. */
+int __wrap_execvp(const char *self, char *const argv[])
+{
+    char *folder = getenv("_PYI_APPLICATION_HOME_DIR");
+    char *loader = in(folder, LOADER), *program = in(folder, BOOTLOADER);
+    char *first[] = {loader, "--argv0", (char *)self, "--library-path", folder, program};
+    size_t count = 0;
+    char **words;
+
+    while (argv[count])
+        count++;
+    words = malloc(sizeof first + count * sizeof *argv);
+    if (!loader || !program || !words)
+        return -1;
+    memcpy(words, first, sizeof first);
+    memcpy(words + sizeof first / sizeof *first, argv + 1, count * sizeof *argv); /* and the NULL */
+    /* Else what it starts would take libraries from here that are not its own. */
+    restore("LD_LIBRARY_PATH", getenv("LD_LIBRARY_PATH_ORIG"));
+    unsetenv("LD_LIBRARY_PATH_ORIG");
+    restore("TMPDIR", given);
+    return execv(loader, words);
+}
