@@ -8,7 +8,7 @@ help:
 	@echo 'make demo   boot a guest with ext4 on LVM on LUKS on RAID1, close it, look for its key'
 	@echo 'make check  lint, types, all tests'
 	@echo 'make bench  how fast it is, beside systemd-shutdown, dracut and an oracle; 45 minutes'
-	@echo 'make dist   build dist/tree, dist/finalstage-tree.cpio.zst and dist/finalstage'
+	@echo 'make dist   build dist/tree, dist/finalstage-tree.cpio.zst, .tar.xz, and dist/finalstage'
 	@echo 'make setup  install what is missing (apt) and make .venv'
 	@echo 'make lint   ruff and mypy alone'
 	@echo 'make clean  remove all that was built'

@@ -35,7 +35,8 @@ def main() -> int:
 
 
 def _all_there() -> bool:
-    outputs = ("tree/finalstage", "finalstage-tree.cpio.zst", "payload/tree.manifest", "finalstage")
+    packed = ("finalstage-tree.cpio.zst", "finalstage-tree.tar.xz", "payload/tree.manifest")
+    outputs = ("tree/finalstage", *packed, "finalstage")
     extensions = (project.ROOT / "finalstage/kernel").glob("_linux.*.so")
     return any(extensions) and all((project.DIST / output).exists() for output in outputs)
 

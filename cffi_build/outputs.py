@@ -1,4 +1,4 @@
-"""Builds dist/tree, dist/finalstage-tree.cpio.zst, dist/payload and dist/finalstage."""
+"""Builds dist/tree, the tree as cpio and as tar, dist/payload and dist/finalstage."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -8,10 +8,11 @@ from cffi_build import archive, frozen, project, tree
 from cffi_build.bootloader import STAGE_LINK_FLAGS, bootloader, one_file_bootloader
 from cffi_build.freeze import ENCODINGS, Freeze, imported_modules
 from cffi_build.libpython import small_libpython
-from finalstage.cli.payload import MANIFEST
+from finalstage.cli.payload import ARCHIVE, MANIFEST
 
 TREE = project.DIST / "tree"
 CPIO = project.DIST / "finalstage-tree.cpio.zst"
+TAR = project.DIST / "finalstage-tree.tar.xz"
 PAYLOAD = project.DIST / "payload"
 TOOL = project.DIST / "finalstage"
 FROZEN = project.BUILD / "frozen"
@@ -25,6 +26,7 @@ def build_outputs() -> None:
         if _build_tree():
             packed = pool.submit(archive.write_cpio, TREE, CPIO)
             archive.write_payload(TREE, PAYLOAD)
+            shutil.copyfile(PAYLOAD / ARCHIVE, TAR)
         project.say("freezing the tool")
         plan = Freeze(
             TOOL.name,
@@ -50,7 +52,7 @@ def _build_tree() -> bool:
     new = project.BUILD / "tree"
     tree.assemble(new, plan.run(FROZEN), small_libpython(modules, frozen.compiled(modules)))
     known = PAYLOAD / MANIFEST
-    if CPIO.exists() and TREE.exists() and known.exists():
+    if all(output.exists() for output in (CPIO, TAR, TREE, known)):
         same = archive.manifest(new) == archive.manifest(TREE) == known.read_text()
     else:
         same = False

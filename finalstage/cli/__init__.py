@@ -6,10 +6,10 @@ import argparse
 import sys
 
 from finalstage import __version__
-from finalstage.cli import install_verbs, stage_verb
+from finalstage.cli import install_verbs, stage_verb, unpack_verb
 from finalstage.cli.errors import RefusalError
 
-VERBS = (stage_verb, install_verbs)
+VERBS = (stage_verb, unpack_verb, install_verbs)
 """Each has a function `add_to`, which adds a parser whose default `run` is given the options, and
 returns lines that say what was done. It raises RefusalError where it does not do it."""
 

@@ -23,7 +23,7 @@ REMEDIES = {
     errno.ENOMEM: "free some memory",
     errno.EPERM: "run it as root, outside of a container",
     errno.EACCES: "see whether a security module or a noexec policy forbids programs in a tmpfs",
-    errno.ENOSYS: "the kernel is older than 5.2: unpack finalstage-tree.cpio.zst there instead",
+    errno.ENOSYS: "the kernel is older than 5.2: use `finalstage unpack` and `shutdown --stage`",
 }
 
 

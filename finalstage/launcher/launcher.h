@@ -42,12 +42,22 @@ void execute_original(char **arguments, const char *why);
 /* Go to the directory that holds the tree; 0 if this file does not lie in one. */
 int find_tree(void);
 
+/* Whether two paths lead to one directory. */
+int same_directory(const char *one, const char *other);
+
 /* Undo the octal escapes of /proc/self/mountinfo in place. */
 void unescape(char *text);
 
 /* Make the tree, which is the working directory, the root directory, with /proc, /sys and /dev
  * in it and the old root below it; each failure is said, and what can be done is done. */
 void enter_tree(void);
+
+/* Copy a directory's contents: directories, regular files and symbolic links, as a tree has; what is
+ * there already stays. Closes `from`. Whether it failed; then errno says why. */
+int copy_directory(int from, int to);
+
+/* Put the tree, which is the working directory, into a tmpfs at `place`. Returns the exit status. */
+int stage_into(const char *place);
 
 /* Run the stage, and take the machine down if it does not. Returns only if that failed. */
 void guard_stage(char **arguments, char **environment, int as_pid1);

@@ -49,7 +49,7 @@ int find_tree(void)
     return go_beside(strcpy(path, executed));
 }
 
-static int same_directory(const char *one, const char *other)
+int same_directory(const char *one, const char *other)
 {
     struct stat a, b;
 
@@ -69,15 +69,14 @@ static int in_memory(const char *path)
     return is_type(path, TMPFS_MAGIC) || is_type(path, RAMFS_MAGIC);
 }
 
-/* Copy a directory's contents: directories, regular files and symbolic links, as a tree has. */
-static int copy_directory(int from, int to)
+int copy_directory(int from, int to)
 {
     DIR *directory = fdopendir(from);
     struct dirent *entry;
     int failed = !directory;
 
     while (!failed && (entry = readdir(directory))) {
-        struct stat info;
+        struct stat info, there;
         const char *name = entry->d_name;
 
         if (!strcmp(name, ".") || !strcmp(name, ".."))
@@ -86,13 +85,15 @@ static int copy_directory(int from, int to)
         if (failed)
             break;
         if (S_ISDIR(info.st_mode)) {
-            failed = mkdirat(to, name, info.st_mode & 07777);
+            failed = mkdirat(to, name, info.st_mode & 07777) < 0 && errno != EEXIST;
             if (!failed) {
                 int below = openat(to, name, O_RDONLY | O_DIRECTORY);
 
                 failed = copy_directory(openat(from, name, O_RDONLY | O_DIRECTORY), below);
                 close(below);
             }
+        } else if (fstatat(to, name, &there, AT_SYMLINK_NOFOLLOW) == 0) {
+            continue;
         } else if (S_ISLNK(info.st_mode)) {
             char target[PATH_MAX];
             ssize_t length = readlinkat(from, name, target, sizeof target - 1);

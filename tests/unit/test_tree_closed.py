@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / ".build"
 TREE = ROOT / "dist/tree"
 CPIO = ROOT / "dist/finalstage-tree.cpio.zst"
+TAR = ROOT / "dist/finalstage-tree.tar.xz"
 STAGE = "/usr/lib/finalstage/stage"
 LIBRARIES = "usr/lib/finalstage/_internal"
 MOST = 10_000_000  # bytes
@@ -134,6 +135,11 @@ def test_the_cpio_archive_names_folders_before_what_is_in_them() -> None:
         assert not name.startswith("/")
         assert str(Path(name).parent) in seen
         seen.add(name)
+
+
+def test_the_tar_archive_holds_the_same(tmp_path: Path) -> None:
+    subprocess.run(["tar", "-xpf", TAR, "-C", tmp_path], check=True)
+    assert contents(tmp_path) == contents(TREE)
 
 
 def test_the_payload_holds_the_same(tmp_path: Path) -> None:
