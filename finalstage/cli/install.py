@@ -108,6 +108,7 @@ def install(wanted: Overlay, root: Path, dry_run: bool) -> Iterator[str]:
         _refuse_outside(root, change.path)
     _refuse_what_is_in_the_way(todo, known, root)
     old = known.pop(wanted.name, None)
+    _refuse_what_is_of_another(todo, known)
     new = {change.path for change in todo}
     stale = [each for each in old.changes if each.path not in new] if old else []
     missing = [change for change in todo if not change.is_made(root)]
@@ -210,6 +211,18 @@ def _undo(change: Change, root: Path) -> str:
 
 def _paths(of: dict[str, Record]) -> set[str]:
     return {change.path for record in of.values() for change in record.changes}
+
+
+def _refuse_what_is_of_another(todo: tuple[Change, ...], others: dict[str, Record]) -> None:
+    """Raise RefusalError where another overlay has put something else. The program is that of all."""
+    new = {change.path: change for change in todo if not isinstance(change, Program)}
+    for name, record in others.items():
+        for change in record.changes:
+            if new.get(change.path, change) != change:
+                raise RefusalError(
+                    f"/{change.path} is that of {name}, which is installed too",
+                    f"finalstage uninstall --init {name}",
+                )
 
 
 def _refuse_what_is_in_the_way(

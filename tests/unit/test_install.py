@@ -229,6 +229,19 @@ def test_what_two_share_stays_until_both_are_gone(root: Path, overlays: Path) ->
     assert everything(root) == before
 
 
+def test_two_that_need_the_same_file_are_not_installed_together(
+    root: Path, overlays: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (overlays / "other" / "root" / "etc").mkdir(parents=True)
+    (overlays / "other" / "root" / "etc" / "plain").write_text("another one")
+    (overlays / "other" / "install.toml").write_text("init = []")
+    on(root, "install")
+    before = everything(root)
+    assert run("install", "--init", "other", "--root", str(root)) == 1
+    assert "/etc/plain is that of some" in capsys.readouterr().err
+    assert everything(root) == before
+
+
 @pytest.mark.parametrize("failing", ["etc/plain", "etc/rc0.d/K99finalstage", "etc/rc.local"])
 def test_a_failure_takes_back_what_was_done(
     root: Path, failing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
