@@ -214,7 +214,7 @@ def _paths(of: dict[str, Record]) -> set[str]:
 
 
 def _refuse_what_is_of_another(todo: tuple[Change, ...], others: dict[str, Record]) -> None:
-    """Raise RefusalError where another overlay has put something else. The program is that of all."""
+    """Raise RefusalError where another overlay has put something else; the program is for all."""
     new = {change.path: change for change in todo if not isinstance(change, Program)}
     for name, record in others.items():
         for change in record.changes:
