@@ -23,7 +23,7 @@ REMOVED = (
     *("usr/share/i18n", "usr/share/perl", "var/cache/apt", "var/lib/apt"),
 )
 # What every one of them has besides its init.
-COMMON = ("dmsetup", "e2fsprogs", "lvm2", "udev")
+COMMON = ("dmsetup", "e2fsprogs", "lvm2", "mount", "procps", "udev")
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,38 @@ _SYSTEMD = Recipe(
     f"systemctl mask {' '.join(_MASKED)}\nsystemctl enable listen.service",
 )
 
+_SYSV = (*COMMON, "initscripts")
+
 RECIPES = {
     "systemd": _SYSTEMD,
+    "sysvinit": Recipe(
+        (*_SYSV, "sysvinit-core", "sysv-rc"),
+        ("common",),
+        """
+        sed -i '/getty/d' /etc/inittab
+        echo 'li:2345:respawn:/bin/sh /lib/guest/listen' >>/etc/inittab""",
+    ),
+    "busybox": Recipe(
+        ("busybox-static",),
+        ("common", "busybox"),
+        "/bin/busybox --install -s",
+    ),
+    "openrc": Recipe(
+        (*_SYSV, "openrc"),
+        ("common", "openrc"),
+        "rc-update add listen default",
+        init="/sbin/openrc-init",
+    ),
+    "runit": Recipe(
+        (*_SYSV, "runit", "runit-init"),
+        ("common", "runit"),
+        "rm -f /etc/service/getty-*; ln -s /etc/sv/listen /etc/service/listen",
+    ),
+    "finit": Recipe(
+        (*COMMON, "finit", "finit-sysv"),
+        ("common", "finit"),
+        "cd /etc/finit.d; rm acpid.conf getty.conf rsyslogd.conf sshd.conf",
+    ),
 }
 
 

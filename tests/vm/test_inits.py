@@ -62,13 +62,18 @@ def test_closes_everything(happen: Happen, row: Row) -> None:
     assert not happen(row).problems, f"see {row.folder}"
 
 
+def alone(kind: str, path: str, verb: str = "poweroff") -> Row:
+    """A row: the same without finalstage."""
+    return Row(f"control: {kind} alone: {path}", with_init(kind), path, verb, staging="")
+
+
 CONTROLS = [
-    Row(
-        "control: systemd alone",
-        with_init("systemd"),
-        "systemctl poweroff",
-        staging="",
-    ),
+    alone("systemd", "systemctl poweroff"),
+    alone("sysvinit", "poweroff"),
+    alone("busybox", "poweroff"),
+    alone("openrc", "openrc-shutdown --poweroff now"),
+    alone("runit", "poweroff"),
+    alone("finit", "poweroff"),
 ]
 
 
