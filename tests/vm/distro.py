@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.vm import debian
@@ -60,6 +60,7 @@ _SYSV = (*COMMON, "initscripts")
 
 RECIPES = {
     "systemd": _SYSTEMD,
+    "systemd-257": replace(_SYSTEMD, suite="trixie"),
     "sysvinit": Recipe(
         (*_SYSV, "sysvinit-core", "sysv-rc"),
         ("common",),

@@ -1,4 +1,7 @@
-"""The guest: a Debian kernel, an initramfs that obeys a serial line, and roots to switch to."""
+"""The guest: a Debian kernel, an initramfs that obeys a serial line, and roots to switch to.
+
+There is one for each suite that a kernel comes from. All else is of one suite.
+"""
 
 from __future__ import annotations
 
@@ -46,42 +49,54 @@ FOLDERS = ("bin", "dev", "etc", "lib", "mnt", "proc", "root", "run", "sbin", "sy
 class Guest:
     """A built guest: where its parts lie. `version` names everything it was built from."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, programs: Path) -> None:
         self.kernel = folder / "vmlinuz"
         self.initrd = folder / "initrd"
         self.version = folder.name
-        self.oracle = folder / "oracle"
+        self.oracle = programs / "oracle"
         self.modules = frozenset((folder / "modules").read_text().split())
-        self._folder = folder
+        self._programs = programs
 
     def root(self, kind: str) -> Path:
         """The folder with the files of a root file system: glibc, nolibc, musl or newer-glibc."""
-        return self._folder / f"root-{kind}"
+        return self._programs / f"root-{kind}"
 
 
 @cache
-def guest() -> Guest:
-    """The guest, built at the first call on this machine from Debian's packages."""
-    recipe = [_HERE / name for name in PARTS]
-    return Guest(once(f"guest-{digest(*recipe)}", _build))
+def guest(suite: str = SUITE) -> Guest:
+    """The guest with the kernel of `suite`, built at the first call on this machine from Debian's
+    packages."""
+    key = digest(*(_HERE / name for name in PARTS))
+    programs = once(f"programs-{key}", _build_programs)
+
+    def build(target: Path) -> None:
+        _build(target, programs / "initramfs", suite)
+
+    return Guest(once(f"guest-{suite}-{key}", build), programs)
 
 
-def _build(target: Path) -> None:
+def _build(target: Path, initramfs: Path, suite: str) -> None:
+    """A kernel, and `initramfs` with its modules."""
     work = target / "work"
-    packages = work / "packages"
-    archive = debian.Archive(work / "apt", SUITE)
+    archive = debian.Archive(work / "apt", suite)
     archive.unpack([archive.meant_by(KERNEL)], work / "kernel")
-    archive.unpack_with_dependencies(PACKAGES, packages)
-
+    modules.decompress(work / "kernel")
     (kernel,) = (work / "kernel" / "boot").glob("vmlinuz-*")
     shutil.copy2(kernel, target / "vmlinuz")
-    initramfs = work / "initramfs"
-    _skeleton(initramfs, packages)
-    _tools(initramfs, packages)
-    shutil.copytree(_HERE / "initramfs", initramfs, dirs_exist_ok=True)
-    names = _modules(work / "kernel", initramfs)
+    shutil.copytree(initramfs, work / "initramfs", symlinks=True)
+    names = _modules(work / "kernel", work / "initramfs")
     (target / "modules").write_text("\n".join(names))
-    _pack(initramfs, target / "initrd")
+    _pack(work / "initramfs", target / "initrd")
+    shutil.rmtree(work)
+
+
+def _build_programs(target: Path) -> None:
+    work = target / "work"
+    packages = work / "packages"
+    debian.Archive(work / "apt", SUITE).unpack_with_dependencies(PACKAGES, packages)
+    _skeleton(target / "initramfs", packages)
+    _tools(target / "initramfs", packages)
+    shutil.copytree(_HERE / "initramfs", target / "initramfs", dirs_exist_ok=True)
 
     _skeleton(target / "root-nolibc", packages)
     _skeleton(target / "root-glibc", packages)
@@ -131,7 +146,7 @@ def _oracle(target: Path, packages: Path) -> None:
 
 def _modules(kernel: Path, target: Path) -> list[str]:
     """Copy the modules that many stacks use, and index them. Return their names."""
-    (source,) = (kernel / "lib" / "modules").iterdir()
+    source = modules.folder(kernel)
     files = modules.with_dependencies(source, modules.every_guests(source))
     modules.copy(source, files, target)
     for index in source.glob("modules.*"):

@@ -34,7 +34,10 @@ class Disk:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a machine is made of. `devices` are further arguments for QEMU."""
+    """What a machine is made of, and the Debian suite whose kernel it boots.
+
+    `devices` are further arguments for QEMU.
+    """
 
     disks: tuple[Disk, ...]
     processors: int = 2
@@ -42,6 +45,7 @@ class Hardware:
     processor: str = PROCESSOR
     command_line: str = ""
     devices: tuple[str, ...] = ()
+    kernel: str = "bookworm"
 
     @property
     def can_be_saved(self) -> bool:

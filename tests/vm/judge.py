@@ -68,7 +68,7 @@ async def judge(
     ) as machine:
         modules = {name for layer in stack.layers for name in layer.modules}
         script = [DRIVERS]
-        if tables(stack) or kit(stack):
+        if tables(stack) or kit(stack, hardware):
             script += [unpack(mebibytes), TAKE_KIT]
         script += [*(f"modprobe {name}" for name in sorted(modules)), ". /lib/guest/judge"]
         script += [layer.judge() for layer in stack.layers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,9 +28,25 @@ MODULES = (
 )
 
 
+def folder(kernel: Path) -> Path:
+    """The folder lib/modules/VERSION of an unpacked kernel package. Newer ones have it in usr."""
+    (found,) = [*kernel.glob("lib/modules/*"), *kernel.glob("usr/lib/modules/*")]
+    return found
+
+
+def decompress(kernel: Path) -> None:
+    """Put each module of an unpacked kernel package as it is in place of a compressed one."""
+    for file in folder(kernel).rglob("*.ko.xz"):
+        file.with_suffix("").write_bytes(lzma.decompress(file.read_bytes()))
+        file.unlink()
+
+
 def every_guests(source: Path) -> list[str]:
     """The names of the modules that every guest has; `source` is a folder /lib/modules/VERSION."""
-    names = [canonical(name) for name in MODULES]
+    built_in = {
+        canonical(Path(line).name) for line in (source / "modules.builtin").read_text().splitlines()
+    }
+    names = [name for name in map(canonical, MODULES) if name not in built_in]
     for folder in MODULE_FOLDERS:
         names += [canonical(file.name) for file in (source / "kernel" / folder).rglob("*.ko")]
     return names

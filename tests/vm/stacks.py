@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.vm.content import File
+from tests.vm.distro import RECIPES
 from tests.vm.hardware import MIB, PROCESSOR, Disk, Hardware
 from tests.vm.layers import Bind, Crypt, Ext4, Integrity, Layer, Luks, Lvm, Raid, Swap
 
@@ -128,10 +129,11 @@ WITHOUT_AES = on(MAIN, processor=f"{PROCESSOR},-aes")
 
 
 def with_init(kind: str) -> Stack:
-    """A machine that has booted such a root (distro.py): ext4 on LVM on LUKS."""
+    """A machine that has booted such a root (distro.py), with a kernel of the same suite: ext4 on
+    LVM on LUKS."""
     return Stack(
         kind,
-        Hardware((Disk("a", 512),)),
+        Hardware((Disk("a", 512),), kernel=RECIPES[kind].suite),
         (
             Luks("crypt", "disk/a"),
             Lvm("vg", ("mapper/crypt",), (("root", "-L 440M"),)),

@@ -62,7 +62,7 @@ async def standing(
         images = states.images(State(folder), hardware)
         for name, saved_image in states.images(state, hardware).items():
             subprocess.run(("cp", "--sparse=always", saved_image, images[name]), check=True)
-        folders, blobs, files = states.kit(stack), states.tables(stack), tray.files
+        folders, blobs, files = states.kit(stack, hardware), states.tables(stack), tray.files
         machine = Machine(
             *(hardware, images, image),
             state=state,
@@ -74,7 +74,8 @@ async def standing(
         images = states.blank(hardware, folder)
         folders, blobs = states.ingredients(stack)
         files = (*stack.files, *tray.files)
-        boot, ram = (guest().kernel, guest().initrd), folder / "ram"
+        parts, ram = guest(hardware.kernel), folder / "ram"
+        boot = (parts.kernel, parts.initrd)
         machine = Machine(
             hardware, images, image, boot=boot, ram=ram, log=log, on_console=on_console
         )

@@ -20,7 +20,7 @@ _HERE = Path(__file__).resolve().parent
 
 def base(hardware: Hardware) -> State:
     """A machine that has booted, waits for orders, and has not looked at its disks yet."""
-    parts = guest()
+    parts = guest(hardware.kernel)
     code = (_HERE / "hardware.py", _HERE / "machine.py")
     key = digest(parts.version, qemu_version(), hardware, *code)
 
@@ -40,7 +40,7 @@ def built(stack: Stack) -> State:
     """A machine whose root lies on `stack` and whose PID 1, a shell on that root, waits."""
     start = base(stack.hardware)
     steps = [layer.build() for layer in stack.layers]
-    brought = [folder.name for folder in kit(stack).values()]
+    brought = [folder.name for folder in kit(stack, stack.hardware).values()]
     if root := distro_of(stack):
         brought.append(root.parent.name)
     key = digest(
@@ -66,7 +66,7 @@ def ingredients(stack: Stack) -> tuple[dict[str, Path], dict[str, bytes]]:
     blobs = {f"{layer.name}.header": _header(layer.keys[0], layer.version) for layer in luks}
     is_whole = stack.root == INITRAMFS or distro.is_distro(stack.root)
     folders = {} if is_whole else {"root": guest().root(stack.root)}
-    return folders | kit(stack), blobs | tables(stack)
+    return folders | kit(stack, stack.hardware), blobs | tables(stack)
 
 
 def distro_of(stack: Stack) -> Path | None:
@@ -74,9 +74,10 @@ def distro_of(stack: Stack) -> Path | None:
     return distro.archive(stack.root) if distro.is_distro(stack.root) else None
 
 
-def kit(stack: Stack) -> dict[str, Path]:
-    """The folder that the tray must hold for programs and modules that not every guest has."""
-    folder = warehouse.kit(stack.layers)
+def kit(stack: Stack, hardware: Hardware) -> dict[str, Path]:
+    """The folder that the tray must hold for programs and modules that not every guest has, where
+    the stack is built or judged on `hardware`."""
+    folder = warehouse.kit(stack.layers, hardware.kernel)
     return {"kit": folder} if folder else {}
 
 

@@ -54,6 +54,8 @@ ROWS = [
     down("systemd", "systemctl poweroff"),
     down("systemd", "systemctl reboot", "reboot"),
     down("systemd", "systemctl halt", "halt"),
+    down("systemd", "systemctl poweroff", root="systemd-257"),
+    down("systemd", "systemctl reboot", "reboot", root="systemd-257"),
 ]
 
 
@@ -69,6 +71,7 @@ def alone(kind: str, path: str, verb: str = "poweroff") -> Row:
 
 CONTROLS = [
     alone("systemd", "systemctl poweroff"),
+    alone("systemd-257", "systemctl poweroff"),
     alone("sysvinit", "poweroff"),
     alone("busybox", "poweroff"),
     alone("openrc", "openrc-shutdown --poweroff now"),

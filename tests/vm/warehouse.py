@@ -18,6 +18,7 @@ from tests.vm.guest import KERNEL, SUITE, guest
 from tests.vm.layers import Layer
 
 _HERE = Path(__file__).resolve().parent
+_DEBIAN = _HERE / "debian.py"
 PACKAGES = (
     "bcache-tools",
     "btrfs-progs",
@@ -34,43 +35,53 @@ PACKAGES = (
 
 
 @cache
-def _warehouse() -> Path:
-    """Debian's packages and all modules of its kernel, unpacked once on this machine."""
-    key = digest(guest().version, SUITE, KERNEL, PACKAGES, _HERE / "debian.py")
-    return once(f"warehouse-{key}", _build)
+def _packages() -> Path:
+    """Debian's packages, unpacked once."""
+
+    def build(target: Path) -> None:
+        archive = debian.Archive(target / "apt", SUITE)
+        archive.unpack_with_dependencies(PACKAGES, target / "packages")
+        shutil.rmtree(target / "apt")
+
+    return once(f"warehouse-{digest(SUITE, PACKAGES, _DEBIAN)}", build) / "packages"
 
 
-def _build(target: Path) -> None:
-    archive = debian.Archive(target / "apt", SUITE)
-    archive.unpack([archive.meant_by(KERNEL)], target / "kernel")
-    archive.unpack_with_dependencies(PACKAGES, target / "packages")
-    shutil.rmtree(target / "apt")
-    source = _modules(target)
-    depmod = (guest().oracle / "bin" / "busybox", "depmod", "-b", target / "kernel", source.name)
-    subprocess.run(depmod, check=True)
+@cache
+def _modules(suite: str) -> Path:
+    """The folder lib/modules/VERSION with all modules of a kernel, unpacked once."""
+
+    def build(target: Path) -> None:
+        archive = debian.Archive(target / "apt", suite)
+        archive.unpack([archive.meant_by(KERNEL)], target)
+        shutil.rmtree(target / "apt")
+        modules.decompress(target)
+        version = modules.folder(target)
+        below = version.parents[2]
+        busybox = guest().oracle / "bin" / "busybox"
+        subprocess.run((busybox, "depmod", "-b", below, version.name), check=True)
+
+    return modules.folder(once(f"modules-{suite}-{digest(guest(suite).version, _DEBIAN)}", build))
 
 
-def _modules(folder: Path) -> Path:
-    (source,) = (folder / "kernel" / "lib" / "modules").iterdir()
-    return source
-
-
-def kit(layers: Iterable[Layer]) -> Path | None:
-    """The folder to be copied over a guest's own files for these layers; None if they need none.
+def kit(layers: Iterable[Layer], suite: str) -> Path | None:
+    """The folder to be copied over the own files of a guest with the kernel of `suite` for these
+    layers; None if they need none.
 
     KeyError or FileNotFoundError names what no package has.
     """
     layers = tuple(layers)
     programs = sorted({name for layer in layers for name in layer.programs})
     names = sorted({name for layer in layers for name in layer.modules})
-    if not programs and not _missing(names):
+    missing = _missing(names, suite)
+    if not programs and not missing:
         return None
-    key = digest(_warehouse().name, programs, names, _HERE / "warehouse.py")
+    here = _HERE / "warehouse.py"
+    key = digest(_packages().parent.name, guest(suite).version, programs, names, here)
 
     def build(target: Path) -> None:
-        debian.pick(_warehouse() / "packages", programs, target)
-        source = _modules(_warehouse())
-        modules.copy(source, _missing(names), target)
+        debian.pick(_packages(), programs, target)
+        source = _modules(suite)
+        modules.copy(source, missing, target)
         index = target / "lib" / "modules" / source.name
         index.mkdir(parents=True, exist_ok=True)
         for file in source.glob("modules.*"):
@@ -79,9 +90,10 @@ def kit(layers: Iterable[Layer]) -> Path | None:
     return once(f"kit-{key}", build)
 
 
-def _missing(names: Iterable[str]) -> dict[str, Path]:
+def _missing(names: Iterable[str], suite: str) -> dict[str, Path]:
     """The files of modules that these names need and that not every guest has."""
-    if {modules.canonical(name) for name in names} <= guest().modules:
+    has = guest(suite).modules
+    if {modules.canonical(name) for name in names} <= has:
         return {}
-    files = modules.with_dependencies(_modules(_warehouse()), names)
-    return {name: file for name, file in files.items() if name not in guest().modules}
+    files = modules.with_dependencies(_modules(suite), names)
+    return {name: file for name, file in files.items() if name not in has}
