@@ -92,6 +92,19 @@ def _clear_all(kernel: Kernel, cleared: dict[int, int], problems: list[str]) -> 
             cleared[uid] = kernel.clear_keyrings(uid)
         except OSError as error:
             problems.append(f"user {uid}: {describe(error)}")
+    _revoke_others(kernel)
+
+
+def _revoke_others(kernel: Kernel) -> None:
+    """Revoke the secrets of root's that no keyring of a user has: the kernel has some of its own,
+    such as the PIN for disks that encrypt themselves (block/sed-opal.c, since 6.7), and holds them
+    in a way that they outlive their keyring. What cannot be revoked is named later."""
+    for key in visible(kernel):
+        if key.is_secret:
+            try:
+                kernel.revoke_key(key.serial)
+            except OSError:
+                continue  # it may have gone meanwhile
 
 
 def users(kernel: Kernel) -> dict[int, int]:

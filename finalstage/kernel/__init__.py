@@ -226,6 +226,9 @@ class Kernel(Protocol):
     def clear_keyrings(self, uid: int) -> int:
         """Clear all keyrings of a user, as that user; return how many keys there were."""
 
+    def revoke_key(self, serial: int) -> None:
+        """Revoke a key, by its number, which frees what it holds, whoever has it."""
+
     def encryption_key(self, directory: str) -> FileSystemKey:
         """FS_IOC_GET_ENCRYPTION_POLICY_EX: ENODATA if the directory is not encrypted, ENOTDIR if
         it is none, ENOTTY or EOPNOTSUPP if its file system knows no encryption. Can hang."""

@@ -55,6 +55,13 @@ def clear_ring(ring: int) -> None:
         raise _failure(f"keyring {ring}")
 
 
+def revoke(key: int) -> None:
+    """Revoke a key, which overwrites a `user` or `logon` one at once: user_revoke() in
+    security/keys/user_defined.c. OSError if root may not, or it has gone."""
+    if lib.sys_keyctl(lib.KEYCTL_REVOKE, key, 0, 0) < 0:
+        raise _failure(f"key {key}")
+
+
 def _failure(name: str) -> OSError:
     return OSError(ffi.errno, posix.strerror(ffi.errno), name)
 

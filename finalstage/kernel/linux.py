@@ -360,6 +360,9 @@ class LinuxKernel:
     def clear_keyrings(self, uid: int) -> int:
         return keyrings.clear(uid)
 
+    def revoke_key(self, serial: int) -> None:
+        keyrings.revoke(serial)
+
     def encryption_key(self, directory: str) -> FileSystemKey:
         fd = self._open_directory(directory)
         try:

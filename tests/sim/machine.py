@@ -265,9 +265,11 @@ class Machine:
     kexec_loaded: bool = False
     command_line: str = "quiet"
     reboot_parameter: str = ""
-    # Keys by user, as "type description", and those that something in the kernel holds.
+    # Keys by user, as "type description", those that something in the kernel holds, and those of
+    # its own that it lets root revoke.
     keyrings: dict[int, tuple[str, ...]] = field(default_factory=dict)
     pinned_keys: tuple[str, ...] = ()
+    kernel_keys: set[str] = field(default_factory=set)
     # Key files, with the device of their file system; encrypted directories, with their keys.
     files: dict[str, str] = field(default_factory=dict)
     vaults: dict[str, bytes] = field(default_factory=dict)

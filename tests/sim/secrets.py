@@ -25,6 +25,21 @@ class Secrets:
         self._enter("clear_keyrings", str(uid))
         return len(self.machine.keyrings.pop(uid, ()))
 
+    def revoke_key(self, serial: int) -> None:
+        self._enter("revoke_key", str(serial))
+        own = self._own_keys
+        if not 1 <= serial <= len(own):
+            raise error(errno.ENOKEY, str(serial))
+        if own[serial - 1] in self.machine.pinned_keys:
+            raise error(errno.EACCES, str(serial))
+        self.machine.kernel_keys.discard(own[serial - 1])
+
+    @property
+    def _own_keys(self) -> tuple[str, ...]:
+        """What /proc/keys shows to root, in that order."""
+        machine = self.machine
+        return (*machine.keyrings.get(0, ()), *machine.pinned_keys, *sorted(machine.kernel_keys))
+
     def key_text(self, path: str) -> str | None:
         """Return /proc/keys or /proc/key-users; root sees only its own keys."""
         if path == "/proc/key-users":
@@ -34,8 +49,9 @@ class Secrets:
                 for uid, count in counts.items()
             )
         if path == "/proc/keys":
-            own = (*self.machine.keyrings.get(0, ()), *self.machine.pinned_keys)
-            lines = [f"I--Q---     1 perm 3f010000     0     0 {key}: 64\n" for key in own]
+            lines = [
+                f"I--Q---     1 perm 3f010000     0     0 {key}: 64\n" for key in self._own_keys
+            ]
             lines.append("I------     1 perm 1f0b0000     0     0 keyring   .machine: empty\n")
             return "".join(f"{number:08x} {line}" for number, line in enumerate(lines, 1))
         return None

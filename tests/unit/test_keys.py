@@ -38,6 +38,15 @@ def test_a_key_that_the_kernel_holds_is_named() -> None:
     assert kernel.now() <= keys.KEYRING_SECONDS + keys.COLLECT_SECONDS
 
 
+def test_a_key_of_the_kernels_own_is_revoked() -> None:
+    machine = main_stack()
+    machine.kernel_keys = {"user opal-boot-pin"}
+    kernel = SimKernel(machine)
+    assert keys.clear(kernel, 90) == []
+    assert not machine.kernel_keys
+    assert [name for name, _ in kernel.done].count("revoke_key") == 1
+
+
 def test_a_user_that_cannot_be_cleared_is_named_and_stops_no_other() -> None:
     machine = main_stack()
     machine.keyrings = {1000: ("user a",), 1001: ("user b",)}
