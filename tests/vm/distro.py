@@ -59,6 +59,14 @@ _SYSTEMD = Recipe(
 _SYSV = (*COMMON, "initscripts")
 
 RECIPES = {
+    # Not booted: image builders run in it (builders.py).
+    "image-builders": Recipe(
+        (
+            *(*COMMON, "busybox-static", "cryptsetup-initramfs", "dracut-core", "elfutils"),
+            *("initramfs-tools", "kmod", "systemd", "systemd-sysv", "zstd"),
+        ),
+        ("common",),
+    ),
     "systemd": _SYSTEMD,
     "systemd-257": replace(_SYSTEMD, suite="trixie"),
     "sysvinit": Recipe(

@@ -30,6 +30,8 @@ class Stack:
         File("/data/old", 300_000),
         File("/data/secret", MIB, secret=True),
     )
+    # The image builder by whose initramfs it has booted (builders.py), if not by the guest's own.
+    initramfs: str = ""
 
     @property
     def keys(self) -> list[bytes]:
@@ -140,4 +142,16 @@ def with_init(kind: str) -> Stack:
             Ext4("vg/root", "/"),
         ),
         root=kind,
+    )
+
+
+def booted_by(builder: str, command_line: str) -> Stack:
+    """That machine with systemd, booted once more: by the initramfs of an image builder, which finds
+    its root by a command line of its own."""
+    of = with_init("systemd")
+    return replace(
+        of,
+        name=f"{of.name}, booted by {builder}",
+        hardware=replace(of.hardware, command_line=command_line),
+        initramfs=builder,
     )

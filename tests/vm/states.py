@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from tests.vm import content, distro, warehouse
+from tests.vm import builders, content, distro, warehouse
 from tests.vm.cache import digest, once
 from tests.vm.guest import guest
 from tests.vm.hardware import MIB, Hardware, qemu_version
@@ -38,6 +39,8 @@ def base(hardware: Hardware) -> State:
 
 def built(stack: Stack) -> State:
     """A machine whose root lies on `stack` and whose PID 1, a shell on that root, waits."""
+    if stack.initramfs:
+        return _rebooted(stack)
     start = base(stack.hardware)
     steps = [layer.build() for layer in stack.layers]
     brought = [folder.name for folder in kit(stack, stack.hardware).values()]
@@ -58,6 +61,29 @@ def built(stack: Stack) -> State:
         tray.unlink()
 
     return State(once(f"stack-{key}", lambda folder: asyncio.run(build(folder))))
+
+
+def _rebooted(stack: Stack) -> State:
+    """A machine that has booted the disks of another one, as after a crash, by an initramfs of its
+    own."""
+    hardware = replace(stack.hardware, command_line="")
+    before = built(replace(stack, name=stack.root, hardware=hardware, initramfs=""))
+    initrd = builders.initramfs(stack.initramfs)
+    key = digest(before.folder.name, stack, initrd.parent.name, _HERE / "states.py")
+
+    async def build(folder: Path) -> None:
+        state, tray = State(folder), folder / "tray.raw"
+        content.fill_tray(tray)
+        disks = images(state, stack.hardware)
+        for name, image in images(before, stack.hardware).items():
+            subprocess.run(("cp", "--sparse=always", image, disks[name]), check=True)
+        boot = (guest().kernel, initrd)
+        async with Machine(stack.hardware, disks, tray, boot=boot, ram=state.ram) as machine:
+            await machine.ready(_BOOTING)
+            await machine.run(". /lib/guest/disks")
+            await machine.save(state)
+
+    return State(once(f"rebooted-{key}", lambda folder: asyncio.run(build(folder))))
 
 
 def ingredients(stack: Stack) -> tuple[dict[str, Path], dict[str, bytes]]:

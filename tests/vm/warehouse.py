@@ -63,6 +63,11 @@ def _modules(suite: str) -> Path:
     return modules.folder(once(f"modules-{suite}-{digest(guest(suite).version, _DEBIAN)}", build))
 
 
+def kernel() -> Path:
+    """The unpacked package of the guests' kernel: its boot/, and lib/modules/ with all modules."""
+    return _modules(SUITE).parents[2]
+
+
 def kit(layers: Iterable[Layer], suite: str) -> Path | None:
     """The folder to be copied over the own files of a guest with the kernel of `suite` for these
     layers; None if they need none.

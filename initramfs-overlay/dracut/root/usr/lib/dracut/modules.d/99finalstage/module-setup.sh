@@ -1,6 +1,6 @@
 #!/bin/bash
 # dracut module: the initramfs carries finalstage's tree, and puts it into memory.
-# shellcheck disable=SC2154  # initdir and moddir are dracut's
+# shellcheck disable=SC2034,SC2154  # variables of dracut's own
 
 # Called by dracut.
 check() {
@@ -9,12 +9,17 @@ check() {
 
 # Called by dracut.
 install() {
-    /usr/local/sbin/finalstage unpack "$initdir/usr/lib/finalstage-tree" || {
+    local tree="$DRACUT_TMPDIR/finalstage-tree"
+
+    /usr/local/sbin/finalstage unpack "$tree" || {
         derror "finalstage is not in this initramfs"
         return 1
     }
+    # As --include does: what is in the initramfs by then is searched for libraries that it needs, and
+    # the tree brings its own.
+    include_src+=("$tree")
+    include_target+=(/usr/lib/finalstage-tree)
     # eu-strip, if told to be aggressive, takes the stage's own archive for debugging symbols.
-    # shellcheck disable=SC2034
     aggressive_strip=no
     # After all that others leave in /run/initramfs for the real root.
     inst_hook cleanup 99 "$moddir/stage.sh"

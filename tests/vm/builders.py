@@ -1,0 +1,102 @@
+"""Image builders, run for real: the initramfs by which a machine boots, with finalstage in it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm import distro, warehouse
+from tests.vm.cache import PROJECT, digest, once
+from tests.vm.layers import PASSPHRASE
+
+TOOL = PROJECT / "dist" / "finalstage"
+OVERLAYS = PROJECT / "initramfs-overlay"
+ROOT = "image-builders"
+"""The root file system that builders run in: distro.py."""
+
+DISK = "/dev/disk/by-id/virtio-a"
+KEY = "/etc/keys/crypt.key"
+# The passphrase, not the volume key: that is nowhere but in the header.
+FILES = {
+    KEY: PASSPHRASE,
+    "/etc/crypttab": f"crypt {DISK} {KEY} luks,initramfs\n",
+    "/etc/cryptsetup-initramfs/conf-hook": 'KEYFILE_PATTERN="/etc/keys/*"\n',
+}
+MODULES = "virtio_pci virtio_blk ext4 crc32c-intel dm-mod dm-crypt xts aesni-intel algif_skcipher"
+
+
+@dataclass(frozen=True)
+class Builder:
+    """`build` is shell text, run in the root with $version of the kernel, that makes /initrd.
+
+    `command_line` is what the kernel is told, for its initramfs to find the root.
+    """
+
+    build: str
+    command_line: str
+
+
+BUILDERS = {
+    "dracut": Builder(
+        f"dracut --quiet --no-hostonly --kver $version --drivers '{MODULES}' --aggressive-strip"
+        f" --include /etc/crypttab /etc/crypttab --include {KEY} {KEY} --compress 'zstd -1' /initrd",
+        "root=/dev/vg/root rd.lvm.lv=vg/root",
+    ),
+    "initramfs-tools": Builder(
+        f"""
+        sed -i s/^MODULES=.*/MODULES=list/ /etc/initramfs-tools/initramfs.conf
+        printf '%s\\n' {MODULES} >>/etc/initramfs-tools/modules
+        mkinitramfs -c zstd -l 1 -o /initrd $version""",
+        "root=/dev/mapper/vg-root",
+    ),
+}
+# In a mount namespace of its own: nothing of it is seen outside.
+_IN_ROOT = """
+cd "$1"
+cp -al "$2/lib/modules" lib
+cp "$2"/boot/config-* boot
+mount -t proc proc proc
+mount --bind /dev dev
+version=$(ls lib/modules)
+export version
+exec chroot . sh -euc "depmod $version; $3"
+"""
+
+
+def initramfs(name: str) -> Path:
+    """The initramfs that a builder makes, with finalstage as it is in dist/ installed for it."""
+    builder, root = BUILDERS[name], distro.archive(ROOT)
+    overlay = OVERLAYS / name
+    source = (root.parent.name, warehouse.kernel().name)
+    key = digest(builder, FILES, _IN_ROOT, source, overlay, TOOL)
+
+    def build(target: Path) -> None:
+        run_in_root(target / "root", root, name, builder.build)
+        shutil.move(target / "root" / "initrd", target / "initrd")
+        shutil.rmtree(target / "root")
+
+    return once(f"initramfs-{name}-{key}", build) / "initrd"
+
+
+def run_in_root(root: Path, archive: Path, name: str, script: str) -> str:
+    """Unpack the builders' root to `root`, install finalstage for one of them, and run shell text
+    in it, with the kernel's modules. Returns what that printed."""
+    root.mkdir()
+    subprocess.run(("tar", "-x", "-f", archive, "-C", root), check=True)
+    for path, text in FILES.items():
+        place = root / path.lstrip("/")
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(text)
+    subprocess.run((TOOL, "install", "--init", name, "--root", root), check=True)
+    command = ("unshare", "--mount", "--propagation", "private", "sh", "-euc", _IN_ROOT, "sh")
+    ran = subprocess.run(
+        (*command, root, warehouse.kernel(), script),
+        check=True,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return ran.stdout
