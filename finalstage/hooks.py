@@ -16,6 +16,8 @@ from finalstage.world import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from finalstage.kernel import Kernel
     from finalstage.stack import Stack
 
@@ -24,11 +26,11 @@ NEEDED = ("", "/usr", "/run")
 
 LOOK_SECONDS = 2.0
 READONLY_SECONDS = 5.0
-SHORTEST = 1.0
+SHORTEST = 0.5
 """Seconds without which nothing is begun."""
 
-RESERVE = 1.0
-"""Seconds for ending what takes too long."""
+RESERVE = 0.5
+"""Seconds for ending what takes too long: END_TIME in finalstage/launcher/hooks.c."""
 
 
 def are_there(kernel: Kernel, old_root: str, until: float) -> bool:
@@ -75,21 +77,33 @@ def run(kernel: Kernel, mounts: list[Mount], verb: str, until: float) -> list[Li
         if error:
             words = f"{name} is not read-only for what runs at system-shutdown: {error}"
             lines.append(Line(words, bad=True))
+
+    def act(seconds: float) -> list[str]:
+        return kernel.run_hooks(verb, seconds)
+
+    return lines + run_bounded(kernel, "system-shutdown", act, until)
+
+
+def run_bounded(
+    kernel: Kernel, place: str, act: Callable[[float], list[str]], until: float
+) -> list[Line]:
+    """Have the launcher run the programs of a place, by a call that is given how many seconds there
+    are until they are made to end. Return what did not go well, and how many there were."""
     seconds = until - kernel.now() - RESERVE
     if seconds < SHORTEST:
-        return [*lines, Line("nothing was run at system-shutdown: no time is left", bad=True)]
-    call = kernel.start("system-shutdown", bind(kernel.run_hooks, verb, seconds))
+        return [Line(f"nothing was run at {place}: no time is left", bad=True)]
+    call = kernel.start(place, lambda: act(seconds))
     kernel.wait((call,), seconds + RESERVE)
     if not call.done:
         words = f"no answer in {kernel.now() - call.started:.0f} s"
-        return [*lines, Line(f"what runs at system-shutdown goes on: {words}", bad=True)]
+        return [Line(f"what runs at {place} goes on: {words}", bad=True)]
     if call.error or not isinstance(call.value, list):
         words = describe(call.error) if call.error else "no result"
-        return [*lines, Line(f"not all was run at system-shutdown: {words}", bad=True)]
+        return [Line(f"not all was run at {place}: {words}", bad=True)]
     said = [str(words) for words in call.value]
     count = said.pop().removeprefix("ran ") if said and said[-1].startswith("ran ") else ""
-    lines += [Line(f"at system-shutdown: {words}", bad=True) for words in said]
+    lines = [Line(f"at {place}: {words}", bad=True) for words in said]
     if not count:
-        return [*lines, Line("not all was run at system-shutdown", bad=True)]
+        return [*lines, Line(f"not all was run at {place}", bad=True)]
     took = kernel.now() - call.started
-    return [*lines, Line(f"ran {count} programs of system-shutdown in {took:.2f} s")]
+    return [*lines, Line(f"ran {count} programs of {place} in {took:.2f} s")]

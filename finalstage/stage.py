@@ -15,6 +15,7 @@ from finalstage import (
     hooks,
     keys,
     layers,
+    moments,
     mor,
     panics,
     processes,
@@ -122,6 +123,7 @@ def run(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) ->
     stage = Stage(kernel)
     stage.phase("prepare", lambda: stage.prepare(arguments, environment))
     stage.phase("defuse", stage.defuse)
+    stage.phase("start", stage.hooks_at_start)
     stage.phase("kill", stage.kill)
     stage.phase("files", stage.files)
     stage.phase("unblock", stage.unblock)
@@ -132,9 +134,11 @@ def run(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) ->
     stage.phase("free", stage.free)
     stage.phase("seal", stage.seal)
     stage.phase("flush", stage.flush)
+    stage.phase("closed", stage.hooks_when_closed)
     stage.phase("keys", stage.keys)
     stage.phase("scrub", stage.scrub)
     stage.phase("report", stage.report)
+    stage.phase("last", stage.hooks_at_last)
     stage.phase("down", stage.down)
 
 
@@ -233,6 +237,38 @@ class Stage:
         for name, error in together(self.kernel, calls, HURRY_SECONDS, self.until).items():
             if error:
                 self.console.problem(f"{name} may wait for its server for long: {error}")
+
+    def hooks_at_start(self) -> None:
+        """Run the administrator's own before anybody is asked to end."""
+        self.moment(moments.START, self.leaving(CLOSE_LEAVES), {})
+
+    def hooks_when_closed(self) -> None:
+        """Run the administrator's own when nothing more will be closed or sealed. Where the kernel
+        does not end what they leave, it is ended here."""
+        if self.moment(moments.CLOSED, self.leaving(LAST_CLOSE_LEAVES), self.facts()):
+            self.attempt("end all processes", bind(self.end_all, 0.0))
+
+    def hooks_at_last(self) -> None:
+        """Run the administrator's own when all else is done."""
+        self.moment(moments.LAST, self.leaving(DOWN_LEAVES / 2), self.facts())
+
+    def moment(self, moment: str, until: float, facts: dict[str, str]) -> bool:
+        """Run what is to be run at a moment; return whether there was anything."""
+        if not moments.are_there(self.kernel, moment):
+            return False
+        options = self.request.options
+        until = min(until, self.kernel.now() + options.budget * moments.SHARE)
+        each = options.hooks_timeout
+        self.has_changed = True
+        self.say_all(moments.run(self.kernel, moment, self.request.verb, until, each, facts))
+        return True
+
+    def facts(self) -> dict[str, str]:
+        """Return what the administrator's own programs may want to know of how it went."""
+        return {
+            "FINALSTAGE_REMAINING": str(len(self.remaining())),
+            "FINALSTAGE_KEYS_LEFT": str(max(self.keys_left(), int(self.key_left))),
+        }
 
     def kill(self) -> None:
         """End every process that is not needed for storage."""
@@ -519,14 +555,15 @@ class Stage:
 
     def scrub(self) -> None:
         """Overwrite what is free, and ask the firmware to do so once more."""
-        self.say_all(mor.request(self.kernel, self.down_from))
+        if self.request.options.firmware_scrub:
+            self.say_all(mor.request(self.kernel, self.down_from))
         encrypted = any(isinstance(layer, Dm) and layer.has_key for layer in self.seen.values())
         mode = self.request.options.scrub
         self.say_all(scrub.scrub(self.kernel, self.down_from, mode, encrypted))
 
     def report(self) -> None:
         """Say what remains and who holds it, what became of the keys, and how long it took."""
-        remaining = [layer for layer in self.stack.closing if layer.shown]
+        remaining = self.remaining()
         held = self.holders() if remaining else {}
         for layer in remaining:
             failure = self.failures.get(layer.id)
@@ -544,13 +581,7 @@ class Stage:
                 self.console.problem(f"{KEY_LEFT}: {name}: {sealed.error}")
             else:
                 self.console.say(f"wiped the key of {sealed.layer.title}")
-        tried = {sealed.layer.id for sealed in self.sealed}
-        unsealed = [
-            layer
-            for layer in self.stack.layers
-            if isinstance(layer, Dm) and layer.has_key and layer.id not in tried
-        ]
-        for layer in unsealed:
+        for layer in self.unsealed():
             self.console.problem(f"{KEY_LEFT}: {layer.title}: it was not sealed")
             self.key_left = True
         if not self.has_looked:
@@ -558,8 +589,7 @@ class Stage:
             self.key_left = True
         there = self.stack.by_id
         gone = [layer for layer in self.seen.values() if layer.id not in there]
-        keys = len(unsealed) + sum(bool(sealed.error) for sealed in self.sealed)
-        keys += not self.has_looked
+        keys = self.keys_left()
         self.console.say(
             f"closed {sum(layer.shown for layer in gone)}, remaining {len(remaining)}, "
             f"keys left {keys}, {self.console.seconds():.2f} s",
@@ -569,6 +599,24 @@ class Stage:
             remaining=[layer.title for layer in remaining],
             closed=[layer.title for layer in gone if layer.shown],  # last: it may be cut off
         )
+
+    def remaining(self) -> list[Layer]:
+        """Return what is not closed and should be."""
+        return [layer for layer in self.stack.closing if layer.shown]
+
+    def unsealed(self) -> list[Layer]:
+        """Return the encrypted devices that are there and that nobody has tried to seal."""
+        tried = {sealed.layer.id for sealed in self.sealed}
+        return [
+            layer
+            for layer in self.stack.layers
+            if isinstance(layer, Dm) and layer.has_key and layer.id not in tried
+        ]
+
+    def keys_left(self) -> int:
+        """Return how many devices may have a key; one more where nobody could look."""
+        failed = sum(bool(sealed.error) for sealed in self.sealed)
+        return len(self.unsealed()) + failed + (not self.has_looked)
 
     def draw(self, remaining: list[Layer]) -> None:
         """Show what remains as a tree, with what it stands on."""

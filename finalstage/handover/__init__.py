@@ -6,7 +6,7 @@ The verb comes from the arguments, else from a file in the tree, else from init'
 from __future__ import annotations
 
 from finalstage.handover import dinit, finit, openrc, recorded, systemd, sysvinit
-from finalstage.handover.options import Options
+from finalstage.handover.options import CONFIGURATION, Options
 from finalstage.handover.options import read as read_options
 from finalstage.value import Value
 from finalstage.world import text
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from finalstage.kernel import Kernel
 
-PATIENCE = 5.0
-"""Seconds that processes may take to end by themselves."""
+PATIENCE_SHARE = 1 / 4
+"""How much of the whole processes may take at most to end by themselves."""
 
 VERBS = {
     "poweroff": "poweroff",
@@ -41,14 +41,15 @@ REBOOT_PARAMETER = ("/run/systemd/reboot-param", "/oldroot/run/systemd/reboot-pa
 class Request(Value):
     """What was asked for. `problems` are the parts that made no sense, to be said aloud.
 
-    `patience` is how many seconds processes may take to end. `stands_in` says that systemd has
-    executed us in place of systemd-shutdown, which has done nothing of what it does then.
+    `patience` is how many seconds processes may take to end by themselves. `stands_in` says that
+    systemd has executed us in place of systemd-shutdown, which has done nothing of what it does
+    then.
     """
 
     verb: str
     argument: str = ""
     options: Options = Options()
-    patience: float = PATIENCE
+    patience: float = Options().kill_after
     as_pid1: bool = False
     stands_in: bool = False
     problems: tuple[str, ...] = ()
@@ -58,15 +59,20 @@ def read(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) -
     """Return the request. Never raises: whatever makes no sense becomes the safest default."""
     words = systemd.parse(dinit.arguments(sysvinit.arguments(arguments)))
     problems = list(words.problems)
-    options = read_options(Options(quiet=words.quiet), _command_line(kernel, problems), problems)
+    options = Options(quiet=words.quiet)
+    options = read_options(
+        options, _configuration(kernel, problems), problems, f" in {CONFIGURATION}"
+    )
+    options = read_options(options, _command_line(kernel, problems), problems)
     options = read_options(options, words.settings, problems)
+    patience = min(options.kill_after, options.budget * PATIENCE_SHARE)
     word = words.verb or _elsewhere(kernel, environment, problems)
     verb = _verb(kernel, word, problems)
     return Request(
         verb=verb,
         argument=_reboot_parameter(kernel, problems) if verb == "reboot" else "",
         options=options,
-        patience=min(words.timeout or PATIENCE, PATIENCE),
+        patience=min(words.timeout or patience, patience),
         as_pid1=environment.get("FINALSTAGE_PID1") == "yes",
         stands_in=environment.get("FINALSTAGE_STANDS_IN") == "yes",
         problems=tuple(problems),
@@ -107,14 +113,30 @@ def _kexec_loaded(kernel: Kernel) -> bool:
         return False
 
 
+def _configuration(kernel: Kernel, problems: list[str]) -> list[str]:
+    """Return the settings that the tree carries, if any."""
+    try:
+        lines = text(kernel, CONFIGURATION).split("\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        problems.append(f"cannot read {CONFIGURATION}: {error.strerror}")
+        return []
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def _command_line(kernel: Kernel, problems: list[str]) -> list[str]:
     """Return the settings on the kernel's command line, without the prefix."""
     try:
-        words = text(kernel, "/proc/cmdline").split()
+        return settings_on(text(kernel, "/proc/cmdline"))
     except OSError as error:
         problems.append(f"cannot read the kernel's command line: {error.strerror}")
         return []
-    return [word[len(PREFIX) :] for word in words if word.startswith(PREFIX)]
+
+
+def settings_on(command_line: str) -> list[str]:
+    """Return the settings on a command line, without the prefix."""
+    return [word[len(PREFIX) :] for word in command_line.split() if word.startswith(PREFIX)]
 
 
 def _reboot_parameter(kernel: Kernel, problems: list[str]) -> str:

@@ -13,7 +13,7 @@ from finalstage.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Protocol
 else:
     Protocol = object
@@ -264,6 +264,13 @@ class Kernel(Protocol):
         once and for some seconds at most, and none of them twice.
 
         Return what did not go well, and in the end ``ran NUMBER``. finalstage/launcher/hooks.c."""
+
+    def run_moment(
+        self, moment: str, verb: str, seconds: float, each: float, facts: Mapping[str, str]
+    ) -> list[str]:
+        """Run the administrator's own programs for a moment, each with the verb and with `facts` in
+        its environment, one after the other, `each` for some seconds and all for `seconds` at most,
+        and none of them twice. Return the same."""
 
     # The stage's own process, and the end.
 

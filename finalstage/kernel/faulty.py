@@ -29,7 +29,8 @@ ACTING = frozenset(
         "clear_keyrings", "clear_nbd", "detach_loop", "dm_clear", "dm_load_error", "dm_message",
         "dm_remove", "dm_resume", "dm_suspend", "flush", "freeze", "thaw", "kill", "lock_memory",
         "make_mutable", "mount_api", "move_mount", "overwrite_file", "pci_hide", "reboot",
-        "remount", "remove_encryption_key", "reset_scsi", "revoke_key", "run_hooks", "scrub_memory",
+        "remount", "remove_encryption_key", "reset_scsi", "revoke_key", "run_hooks", "run_moment",
+        "scrub_memory",
         "stop_array", "swapoff", "sync", "syncfs", "umount", "write",
     )
 )  # fmt: skip

@@ -14,7 +14,7 @@ from finalstage.kernel.calls import Calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from finalstage.kernel import Call, DmStatus, FileSystemKey
 
@@ -67,14 +67,16 @@ def decode(word: bytes) -> str:
     return word.decode("utf-8", "surrogateescape")
 
 
-def ask_launcher(*arguments: str, whole: bool = False) -> str:
+def ask_launcher(
+    *arguments: str, whole: bool = False, environment: Mapping[str, str] | None = None
+) -> str:
     """Run the launcher as a helper, and return what it says first, or as a whole. Can hang."""
     ours, theirs = posix.pipe2(posix.O_CLOEXEC)
     try:
         helper = posix.posix_spawn(
             LAUNCHER,
             (LAUNCHER, *arguments),
-            {},
+            environment or {},
             file_actions=((posix.POSIX_SPAWN_DUP2, theirs, 1),),
         )
     finally:
@@ -437,6 +439,13 @@ class LinuxKernel:
 
     def run_hooks(self, verb: str, seconds: float) -> list[str]:
         return ask_launcher("--hooks", verb, f"{seconds:.3f}", whole=True).splitlines()
+
+    def run_moment(
+        self, moment: str, verb: str, seconds: float, each: float, facts: Mapping[str, str]
+    ) -> list[str]:
+        words = ("--moment", moment, verb, f"{seconds:.3f}", f"{each:.3f}")
+        facts = {"FINALSTAGE_MOMENT": moment, **facts}
+        return ask_launcher(*words, whole=True, environment=facts).splitlines()
 
     # Processes, time, calls
 

@@ -19,13 +19,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DEFAULT_BUDGET (90 * SECOND)
 #define GRACE (15 * SECOND)        /* what the stage may take beyond its deadline */
 #define SILENCE (15 * SECOND)      /* without a sign of life: then its main thread hangs */
 #define PROGRESS (20 * SECOND)     /* how long after a line the watchdog is fed */
 #define RESCUE_SHARE 4             /* a fourth of the whole, at most this: */
 #define RESCUE_RESERVE (20 * SECOND)
-#define SHORTEST_ATTEMPT (10 * SECOND) /* SHORTEST_BUDGET in finalstage/handover */
+#define SHORTEST_ATTEMPT (10 * SECOND) /* BUDGETS in finalstage/handover/options.py */
 #define STAGE_NEEDS (24 << 10)         /* kilobytes */
 #define RECORDED_VERB "/verb" /* finalstage/handover/recorded.py */
 #define MOST_ARGUMENTS 64
@@ -33,25 +32,12 @@
 
 static const char *const OURS[] = {"FINALSTAGE_GUARDIAN=", "FINALSTAGE_ATTEMPT=", NULL};
 
-static const char *const NEAR_THE_END[] = {"report", "down", NULL};
-static const char *const ALL_CLOSED[] = {"keys", "scrub", "report", "down", NULL};
-static const char *const BEFORE_SEAL[] = {"",      "prepare", "defuse", "kill",   "files", "unblock",
-                                          "hooks", "close",   "lock",   "settle", NULL};
+static const char *const NEAR_THE_END[] = {"report", "last", "down", NULL};
+static const char *const ALL_CLOSED[] = {"closed", "keys", "scrub", "report", "last", "down", NULL};
+static const char *const BEFORE_SEAL[] = {"",        "prepare", "defuse", "start", "kill",   "files",
+                                          "unblock", "hooks",   "close",  "lock",  "settle", NULL};
 
 struct left_out left_out;
-
-/* The stage's whole budget. The stage itself reads more forms of it, and tells the deadline. */
-static long budget(char **arguments)
-{
-    for (; *arguments; arguments++)
-        if (!strncmp(*arguments, "--budget=", 9)) {
-            long number = strtol(*arguments + 9, NULL, 10);
-
-            if (number > 0 && number < 24 * 3600)
-                return number * SECOND;
-        }
-    return DEFAULT_BUDGET;
-}
 
 /* How dinit says it: src/shutdown.cc. */
 static const char *verb_by_letter(const char *option)
@@ -270,7 +256,8 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
     static struct told told;
     struct child stage = {0};
     struct attempt attempt = {.arguments = arguments, .environment = environment};
-    long whole = budget(arguments);
+    struct settings settings = read_settings(arguments);
+    long whole = settings.budget;
     long until = now() + whole;
     long reserve;
     sigset_t all;
@@ -299,7 +286,8 @@ void guard_stage(char **arguments, char **environment, int as_pid1)
     prepare_down();
     dm_open();
     told.verb = verb_in(attempt.arguments);
-    watchdog_open(told.verb);
+    if (settings.watchdog)
+        watchdog_open(told.verb);
     if (as_pid1)
         notify_open(arguments);
     mlockall(MCL_CURRENT | MCL_FUTURE);

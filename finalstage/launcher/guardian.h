@@ -20,6 +20,17 @@ extern struct left_out left_out;
 
 long now(void);
 
+/* --- settings.c ----------------------------------------------------------------------------- */
+
+/* What is set of the stage's options that the guardian heeds too. */
+struct settings {
+    long budget; /* of the stage as a whole, which tells its own deadline once it can */
+    int watchdog;
+};
+
+/* What is said in the tree, on the kernel's command line and in our arguments; the last counts. */
+struct settings read_settings(char **arguments);
+
 /* --- channel.c: what the stage tells -------------------------------------------------------- */
 
 struct told {
@@ -159,7 +170,7 @@ int dm_wipe_keys(dev_t device);
 
 /* --- watchdog.c ----------------------------------------------------------------------------- */
 
-/* Arm the machine's watchdog, if it has one and nobody forbids it. */
+/* Arm the machine's watchdog, if it has one. */
 void watchdog_open(const char *verb);
 
 /* Feed it for the last time: what follows has to be done before it fires. */

@@ -74,4 +74,8 @@ int scrub_memory(const char *seconds);
  * end "ran NUMBER". Returns the exit status. */
 int run_hooks(char *verb, const char *seconds);
 
+/* The same for the administrator's own, which the tree carries for a moment: one after the other,
+ * `each` for some seconds at most. Their environment is ours. */
+int run_moment(const char *moment, char *verb, const char *seconds, const char *each);
+
 #endif

@@ -96,6 +96,8 @@ int main(int argc, char **argv)
         return scrub_memory(argv[2]);
     if (argc == 4 && !strcmp(argv[1], "--hooks"))
         return run_hooks(argv[2], argv[3]);
+    if (argc == 6 && !strcmp(argv[1], "--moment"))
+        return run_moment(argv[2], argv[3], argv[4], argv[5]);
     if (argc == 3 && !strcmp(argv[1], "--stage") && has_tree)
         return stage_into(argv[2]);
     if (argc == 2 && !strcmp(argv[1], "--version")) {

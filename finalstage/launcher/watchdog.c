@@ -26,17 +26,6 @@ static long interval = NEVER, fed;
 /* systemd's name for it, if it has one: become_shutdown() in src/core/main.c. */
 static const char *told_device;
 
-static int is_forbidden(void)
-{
-    char line[4096];
-    int file = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
-    ssize_t got = read(file, line, sizeof line - 1);
-
-    close(file);
-    line[got < 0 ? 0 : got] = '\0';
-    return strstr(line, "finalstage.watchdog=off") != NULL;
-}
-
 static int open_one(void)
 {
     static const char *const usual[] = {"/dev/watchdog0", "/dev/watchdog"};
@@ -57,7 +46,7 @@ void watchdog_open(const char *verb)
     told_device = getenv("WATCHDOG_DEVICE");
     /* One that cannot be disarmed again (nowayout) would reset a halted machine: leave it alone,
      * unless it is ticking already. */
-    if (is_forbidden() || (!strcmp(verb, "halt") && !is_ticking))
+    if (!strcmp(verb, "halt") && !is_ticking)
         return;
     device = open_one();
     if (device < 0)

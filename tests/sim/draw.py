@@ -25,8 +25,8 @@ ON_MOUNTS = "umount give_up move_mount remount freeze thaw syncfs".split()
 ANYWHERE = (
     *ON_DEVICES,
     *ON_MOUNTS,
-    *"swapoff sync read write listdir readlink stat kill reboot lock_memory drain_console revoke_key"
-    " clear_keyrings wait_for_rcu scrub_memory mount_api encryption_key run_hooks".split(),
+    *"swapoff sync read write listdir readlink stat kill reboot lock_memory drain_console"
+    " revoke_key clear_keyrings wait_for_rcu scrub_memory mount_api encryption_key run_hooks".split(),
 )
 """Operations that may fail, those on devices and mounts also on a single one."""
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from finalstage.kernel import Call, DmStatus, Stat
 from tests.sim.faults import HANG, BlockedError, HangError, error
-from tests.sim.hooks import Hooks, Run
+from tests.sim.hooks import Hooks, MomentRun, Run
 from tests.sim.kind import Kind
 from tests.sim.kinds import ENTRIES, KINDS, owner
 from tests.sim.kinds.mount import Mount, Unseen
@@ -68,6 +68,7 @@ class SimKernel(Hooks, Secrets, Processes):
         self.lost: list[Lost] = []
         self.violations: list[str] = []
         self.hook_runs: list[Run] = []
+        self.moment_runs: list[MomentRun] = []
         self.stuck = ""
         self.down = ""
         self.down_at = FOREVER

@@ -290,6 +290,8 @@ class Machine:
     # What lies in the system-shutdown folder, and how long it takes.
     hooks: tuple[str, ...] = ()
     hook_seconds: float = 0.1
+    # What the tree carries for each moment, and how long each takes.
+    moments: dict[str, dict[str, float]] = field(default_factory=dict)
     kernel_log: bytes = b""
     scrub_seconds: float = 0.5
     scrubbed: bool = False

@@ -1,10 +1,12 @@
 """What was asked for: systemd's arguments, our own, and nonsense."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from finalstage import handover
 from finalstage.handover import systemd
-from finalstage.handover.options import SHORTEST_BUDGET, Options
+from finalstage.handover.options import BUDGETS, Options
 from tests.sim.kernel import SimKernel
 from tests.sim.machine import Machine
 
@@ -58,7 +60,7 @@ def test_time_span(text: str, seconds: float) -> None:
 def test_systemds_timeout_is_for_processes_not_for_us() -> None:
     request = read("poweroff", "--timeout=2s")
     assert (request.patience, request.options.budget) == (2, Options().budget)
-    assert read("poweroff", "--timeout=10min").patience == handover.PATIENCE
+    assert read("poweroff", "--timeout=10min").patience == Options().kill_after
 
 
 def test_budget_by_option_and_by_command_line() -> None:
@@ -66,7 +68,54 @@ def test_budget_by_option_and_by_command_line() -> None:
     assert by_both.options.budget == 40
     by_line = read("poweroff", command_line="ro finalstage.timeout=1min quiet")
     assert by_line.options.budget == 60
-    assert read("poweroff", "--budget=1s").options.budget == SHORTEST_BUDGET
+    assert read("poweroff", "--budget=10s").options.budget == BUDGETS[0]
+
+
+def test_kill_after_by_option_and_never_most_of_the_budget() -> None:
+    assert read("poweroff", command_line="finalstage.kill-after=12s").patience == 12
+    assert read("poweroff", "--timeout=2s", "--kill-after=12s").patience == 2
+    assert read("poweroff", "--budget=20s", "--kill-after=12s").patience == 5
+
+
+def carrying(*lines: str, **machine: object) -> handover.Request:
+    """Read what a tree says that carries these lines, and the kernel's command line."""
+    place = {"/etc/finalstage.conf": "\n".join(lines)}
+    return read("poweroff", settings=place, **machine)
+
+
+def test_the_trees_configuration_comes_before_the_command_line() -> None:
+    lines = "# of a machine", "", "timeout=40.5", "quiet=on", "watchdog=off", "keyfiles=/run/a b"
+    assert carrying(*lines).options == Options(
+        budget=40.5, quiet=True, watchdog=False, keyfiles=("/run/a b",)
+    )
+    both = carrying(*lines, command_line="finalstage.quiet=off finalstage.keyfiles=/run/c")
+    assert not both.options.quiet
+    assert both.options.keyfiles == ("/run/a b", "/run/c")
+    assert carrying("quiet=off").problems == ()
+
+
+def test_nonsense_in_the_trees_configuration_is_named_and_the_rest_used() -> None:
+    request = carrying("timeout=soon", "width=3", "nonsense")
+    assert request.options == Options(width=3)
+    assert request.problems == (
+        "ignoring the option 'timeout=soon' in /etc/finalstage.conf: it may be a time span, 10s to"
+        " 24h",
+        "ignoring the option 'nonsense' in /etc/finalstage.conf: there is no such option",
+    )
+
+
+def test_a_configuration_that_cannot_be_read_is_named() -> None:
+    fault = {("read", "/etc/finalstage.conf"): OSError(5, "Input/output error")}
+    request = handover.read(SimKernel(Machine(), fault), ["halt"], {})
+    assert (request.verb, request.options) == ("halt", Options())
+    assert request.problems == ("cannot read /etc/finalstage.conf: Input/output error",)
+
+
+@given(st.text(), st.text())
+def test_no_text_whatever_is_more_than_nonsense(lines: str, line: str) -> None:
+    request = carrying(lines, command_line="finalstage." + line)
+    assert request.verb == "poweroff"
+    assert BUDGETS[0] <= request.options.budget <= BUDGETS[1]
 
 
 def test_other_options() -> None:
@@ -82,9 +131,10 @@ def test_other_options() -> None:
 @pytest.mark.parametrize(
     ("setting", "remedy"),
     [
-        ("budget=soon", "not a time span"),
+        ("budget=soon", "it may be a time span, 10s to 24h"),
         ("scrub=maybe", "it may be auto, always, never"),
-        ("quiet=yes", "it takes no value"),
+        ("quiet=yes", "it may be on or off"),
+        ("budget=9s", "it may be a time span, 10s to 24h"),
         ("width=0", "it may be 1 to 256"),
         ("width=" + 5000 * "9", "it may be 1 to 256"),
         ("keyfiles=key", "it takes absolute paths, with : between them"),

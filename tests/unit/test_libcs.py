@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -137,8 +137,9 @@ def waiting_child(process: subprocess.Popen[bytes]) -> int:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     while process.poll() is None and time.monotonic() < end:
         for child in children.read_text().split():
-            if Path(f"/proc/{child}/syscall").read_text().split()[:2] == ["1", "0x1"]:
-                return int(child)
+            with suppress(FileNotFoundError):  # the script's own, which end soon
+                if Path(f"/proc/{child}/syscall").read_text().split()[:2] == ["1", "0x1"]:
+                    return int(child)
         time.sleep(0.01)
     process.kill()
     raise AssertionError("it never wrote anything")

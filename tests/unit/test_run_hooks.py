@@ -221,8 +221,8 @@ def test_crashes_and_failures_are_named(programs: tuple[Path, Path], tmp_path: P
 
 
 def test_a_daemon_ends_with_the_last_of_them(programs: tuple[Path, Path], tmp_path: Path) -> None:
-    ran = Ran(programs, tmp_path, "daemon")
-    assert ran.said == ["a process that one of them has left behind is ended", "ran 1"]
+    ran = Ran(programs, tmp_path, "daemon", "other")
+    assert ran.said == ["a process that one of them has left behind is ended", "ran 2"]
     assert "alive" in ran.notes["daemon"]  # the control: it has run
     time.sleep(0.2)
     assert (ran.out / "daemon").read_text().splitlines() == ran.notes["daemon"]

@@ -25,8 +25,10 @@ from tests.vm.stacks import MAIN, ONE, TWO, Stack
 POINTS = range(1, 24)
 """At least as many as the stage needs calls for the main stack on the direct path."""
 
-EARLY = ("prepare", "defuse", "kill", "files", "unblock", "hooks", "close", "lock", "settle")
-PHASES = (*EARLY, "free", "seal", "flush", "keys", "scrub", "report", "down")
+EARLY = (
+    *("prepare", "defuse", "start", "kill", "files", "unblock", "hooks", "close", "lock", "settle"),
+)
+PHASES = (*EARLY, "free", "seal", "flush", "closed", "keys", "scrub", "report", "last", "down")
 NOT_EXECUTABLE = "chmod 644 /run/initramfs/usr/lib/finalstage/stage"
 DAMAGED = "dd if=/dev/zero of=/run/initramfs/usr/lib/finalstage/stage bs=4k count=1 conv=notrunc"
 AS_CHILD = "({path} &); exec sleep 999"
