@@ -6,12 +6,14 @@ import argparse
 import sys
 
 from finalstage import __version__
-from finalstage.cli import install_verbs, stage_verb, unpack_verb
+from finalstage.cli import check_verb, install_verbs, stage_verb, unpack_verb
 from finalstage.cli.errors import RefusalError
+from finalstage.cli.problems import ProblemsError
 
-VERBS = (stage_verb, unpack_verb, install_verbs)
+VERBS = (stage_verb, unpack_verb, install_verbs, check_verb)
 """Each has a function `add_to`, which adds a parser whose default `run` is given the options, and
-returns lines that say what was done. It raises RefusalError where it does not do it."""
+returns lines that say what was done. It raises RefusalError where it does not do it, ProblemsError
+where it was to find them."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,5 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"finalstage: {line}")
     except RefusalError as error:
         print(f"finalstage: {error}", file=sys.stderr)
+        return 1
+    except ProblemsError as error:
+        print(*error.problems, sep="\n")
         return 1
     return 0

@@ -1,0 +1,126 @@
+"""What a program needs to be executed: its interpreter, and the libraries that are loaded with it.
+
+An ELF file's ld.so is asked for the libraries: nobody else knows all the ways in which it finds
+them. Source: ld.so(8), --list; musl, ldso/dynlink.c; fs/binfmt_script.c.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+from finalstage.cli.problems import WrongError
+
+ELF, SCRIPT = b"\x7fELF", b"#!"
+
+LONGEST_FIRST_LINE = 256
+"""BINPRM_BUF_SIZE in <linux/binfmts.h>."""
+
+SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH of hooks: finalstage/launcher/hooks.c."""
+
+HELP_TO_FIND = ("ld.so.cache", "ld-musl-*.path")
+"""In /etc; with these an ld.so finds libraries in other places than its own."""
+
+PATIENCE = 10
+"""Seconds for ld.so, which only reads files."""
+
+
+def needs(path: Path, data: bytes) -> Iterator[Path]:
+    """Yield what a program needs beside itself, if it is one; not always what that needs in turn.
+    Raises WrongError where it could not be executed."""
+    if data.startswith(SCRIPT):
+        yield from _needs_of_script(data)
+    elif data.startswith(ELF):
+        yield from _needs_of_elf(path, data)
+
+
+def _needs_of_script(data: bytes) -> Iterator[Path]:
+    line = data[len(SCRIPT) : LONGEST_FIRST_LINE].partition(b"\n")[0].decode("utf-8", "replace")
+    if line.endswith("\r"):
+        raise WrongError("its lines end in a carriage return", "save it with the line ends of Unix")
+    interpreter, _, argument = line.strip(" \t").partition(" ")
+    yield _interpreter(interpreter)
+    if Path(interpreter).name == "env":
+        yield _found_by_env(argument)
+
+
+def _found_by_env(argument: str) -> Path:
+    """Return the program that env(1) executes: the first word that is not for itself."""
+    words = shlex.split(argument.strip().removeprefix("-S"))
+    program = next((word for word in words if word[:1] != "-" and "=" not in word), "")
+    found = shutil.which(program, path=SEARCHED)
+    if not found:
+        raise WrongError(f"its interpreter {program!r} is not there", f"install it in {SEARCHED}")
+    return Path(found)
+
+
+def _interpreter(path: str) -> Path:
+    if not path.startswith("/") or not Path(path).is_file():
+        raise WrongError(
+            f"its interpreter {path!r} is not there", "install it, or correct the path"
+        )
+    return Path(path)
+
+
+def _needs_of_elf(path: Path, data: bytes) -> Iterator[Path]:
+    interpreter, is_dynamic = _segments(data)
+    if interpreter:
+        yield _interpreter(interpreter)
+    elif is_dynamic:  # a library: it is loaded by whoever has an interpreter
+        interpreter, _ = _segments(Path(sys.executable).read_bytes())
+    if interpreter:
+        yield from _libraries(interpreter, path)
+        for pattern in HELP_TO_FIND:
+            yield from sorted(Path("/etc").glob(pattern))
+
+
+def _segments(data: bytes) -> tuple[str, bool]:
+    """Return the ld.so of an ELF file, "" for one without, and whether there are libraries to look
+    for. Raises WrongError."""
+    # Not before: it takes a tenth of a second, and few machines have hooks.
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.dynamic import DynamicSegment
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.segments import InterpSegment
+
+    try:
+        segments = list(ELFFile(BytesIO(data)).iter_segments())
+    except (ELFError, ValueError, KeyError) as error:
+        raise WrongError(f"not an ELF file that makes sense: {error}", "build it anew") from error
+    names = [each.get_interp_name() for each in segments if isinstance(each, InterpSegment)]
+    is_dynamic = any(isinstance(each, DynamicSegment) for each in segments)
+    return str(names[0]) if names else "", is_dynamic
+
+
+def _libraries(loader: str, path: Path) -> Iterator[Path]:
+    """Ask ld.so. It says ``NAME => PATH (ADDRESS)``, ``PATH (ADDRESS)``, or ``NAME => not
+    found``."""
+    try:
+        ran = subprocess.run(
+            [loader, "--list", path],
+            env={},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=PATIENCE,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise WrongError(f"{loader} says nothing: {error}", "see whether it can be run") from error
+    lines = [line.strip() for line in ran.stdout.splitlines()]
+    missing = [line.partition(" =>")[0] for line in lines if line.endswith("not found")]
+    if missing:
+        raise WrongError(f"its library {missing[0]} is not there", "install it")
+    if ran.returncode != 0:
+        said = (ran.stderr.strip() or f"status {ran.returncode}").splitlines()[0]
+        raise WrongError(f"it cannot be loaded: {said}", "have one that is made for this machine")
+    for line in lines:
+        place = line.rpartition(" (0x")[0].rpartition("=> ")[2]
+        if place.startswith("/"):
+            yield Path(place)

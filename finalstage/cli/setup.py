@@ -1,0 +1,55 @@
+"""What the administrator of this machine has set up: the configuration, and programs of their own.
+
+Whatever is wrong with it is named, and the rest is used: nobody's shutdown hangs on a typing error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from finalstage import moments
+from finalstage.cli import config, hooks
+from finalstage.cli.carried import Carried
+from finalstage.cli.config import Configuration
+from finalstage.cli.problems import Problem, WrongError
+from finalstage.handover.options import CONFIGURATION, shown
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The configuration, what the tree carries because of it, the places of programs in that, and
+    all that is wrong."""
+
+    configuration: Configuration
+    carried: Carried
+    hooks: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+def read(place: Path = config.PLACE) -> Setup:
+    """Read all of it; what cannot be used is left out, and is in `problems`."""
+    configuration = config.read(place)
+    carried = Carried()
+    if configuration.text:
+        carried.put(CONFIGURATION.lstrip("/"), configuration.text.encode(), 0o644)
+    problems = [*configuration.problems, *_share(configuration)]
+    for path in configuration.options.hooks_carry:
+        try:
+            carried.add(Path(path))
+        except WrongError as error:
+            problems.append(configuration.problem("hooks.carry", str(error), error.remedy))
+    directory = Path(configuration.options.hooks_directory)
+    places, wrong = hooks.add_to(carried, directory)
+    return Setup(configuration, carried, tuple(places), (*problems, *wrong))
+
+
+def _share(configuration: Configuration) -> Iterator[Problem]:
+    """Yield a problem where one program would take the time of all."""
+    each, budget = configuration.options.hooks_timeout, configuration.options.budget
+    together = budget * moments.SHARE
+    if configuration.sets("hooks.timeout") and each > together:
+        what = f"all hooks of a moment have {together:g}s, an eighth of timeout, together"
+        remedy = f"set timeout to {shown(each / moments.SHARE)}, or hooks.timeout lower"
+        yield configuration.problem("hooks.timeout", what, remedy)
