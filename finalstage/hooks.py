@@ -16,7 +16,7 @@ from finalstage.world import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from finalstage.kernel import Kernel
     from finalstage.stack import Stack
@@ -33,21 +33,26 @@ RESERVE = 0.5
 """Seconds for ending what takes too long: END_TIME in finalstage/launcher/hooks.c."""
 
 
-def are_there(kernel: Kernel, old_root: str, until: float) -> bool:
-    """Whether there may be any; also where nobody answers who could say."""
-    call = kernel.start("look for hooks", bind(_any, kernel, old_root))
+def are_there(kernel: Kernel, folders: Iterable[str], until: float) -> bool:
+    """Whether there may be any in some folders; also where nobody answers who could say."""
+    call = kernel.start("look for hooks", bind(_any, kernel, folders))
     kernel.wait((call,), min(LOOK_SECONDS, until - kernel.now()))
     return not call.done or bool(call.error) or bool(call.value)
 
 
-def _any(kernel: Kernel, old_root: str) -> bool:
-    for folder in FOLDERS:
+def _any(kernel: Kernel, folders: Iterable[str]) -> bool:
+    for folder in folders:
         try:
-            if kernel.listdir(old_root + folder):
+            if kernel.listdir(folder):
                 return True
         except (FileNotFoundError, NotADirectoryError):
             continue
     return False
+
+
+def folders(old_root: str) -> list[str]:
+    """Return where systemd-shutdown's are, once its root hangs elsewhere."""
+    return [old_root + folder for folder in FOLDERS]
 
 
 def needed(stack: Stack, old_root: str) -> list[Mount]:

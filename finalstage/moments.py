@@ -29,14 +29,9 @@ SHARE = 1 / 8
 """How much of the whole those of one moment may take together."""
 
 
-def are_there(kernel: Kernel, moment: str) -> bool:
-    """Whether there are any; also where that cannot be seen."""
-    try:
-        return bool(kernel.listdir(f"{FOLDER}/{moment}"))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
+def are_there(kernel: Kernel, moment: str, until: float) -> bool:
+    """Whether there may be any for a moment."""
+    return hooks.are_there(kernel, (f"{FOLDER}/{moment}",), until)
 
 
 def run(

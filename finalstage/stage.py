@@ -254,7 +254,7 @@ class Stage:
 
     def moment(self, moment: str, until: float, facts: dict[str, str]) -> bool:
         """Run what is to be run at a moment; return whether there was anything."""
-        if not moments.are_there(self.kernel, moment):
+        if not moments.are_there(self.kernel, moment, until):
             return False
         options = self.request.options
         until = min(until, self.kernel.now() + options.budget * moments.SHARE)
@@ -296,7 +296,8 @@ class Stage:
         """Run what systemd-shutdown would have run, where we stand in for it, when all but root is
         closed. Nobody that was started there goes on after it: root would be held."""
         until = self.leaving(HOOKS_LEAVES)
-        if not (self.request.stands_in and hooks.are_there(self.kernel, OLD_ROOT, until)):
+        folders = hooks.folders(OLD_ROOT)
+        if not (self.request.stands_in and hooks.are_there(self.kernel, folders, until)):
             return
         self.look_again()
         self.close_all(

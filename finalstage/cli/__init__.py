@@ -8,12 +8,12 @@ import sys
 from finalstage import __version__
 from finalstage.cli import check_verb, install_verbs, stage_verb, unpack_verb
 from finalstage.cli.errors import RefusalError
-from finalstage.cli.problems import ProblemsError
+from finalstage.cli.problems import Problem, ProblemsError
 
 VERBS = (stage_verb, unpack_verb, install_verbs, check_verb)
 """Each has a function `add_to`, which adds a parser whose default `run` is given the options, and
-returns lines that say what was done. It raises RefusalError where it does not do it, ProblemsError
-where it was to find them."""
+returns lines that say what was done, with problems that did not keep it from that. It raises
+RefusalError where it does not do it, ProblemsError where it was to find them."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         for line in options.run(options):
-            print(f"finalstage: {line}")
+            print(f"finalstage: {line}", file=sys.stderr if isinstance(line, Problem) else None)
     except RefusalError as error:
         print(f"finalstage: {error}", file=sys.stderr)
         return 1

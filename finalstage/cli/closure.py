@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +19,9 @@ ELF, SCRIPT = b"\x7fELF", b"#!"
 
 LONGEST_FIRST_LINE = 256
 """BINPRM_BUF_SIZE in <linux/binfmts.h>."""
+
+SHELL = Path("/bin/sh")
+"""A program of the machine, whose interpreter is the one for its libraries."""
 
 SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of hooks: finalstage/launcher/hooks.c."""
@@ -72,8 +74,8 @@ def _needs_of_elf(path: Path, data: bytes) -> Iterator[Path]:
     interpreter, is_dynamic = _segments(data)
     if interpreter:
         yield _interpreter(interpreter)
-    elif is_dynamic:  # a library: it is loaded by whoever has an interpreter
-        interpreter, _ = _segments(Path(sys.executable).read_bytes())
+    elif is_dynamic:  # a library, which has no interpreter of its own
+        interpreter, _ = _segments(SHELL.read_bytes())
     if interpreter:
         yield from _libraries(interpreter, path)
         for pattern in HELP_TO_FIND:

@@ -10,8 +10,9 @@ from typing import Any
 from finalstage.cli import overlay
 from finalstage.cli.errors import RefusalError
 from finalstage.cli.install import HOST, install, records, uninstall
-from finalstage.cli.stage_verb import DEFAULT_DIRECTORY
-from finalstage.cli.staging import stage, unstage
+from finalstage.cli.problems import Problem
+from finalstage.cli.stage_verb import DEFAULT_DIRECTORY, put
+from finalstage.cli.staging import unstage
 from finalstage.cli.stand_in import standing, step_down
 
 
@@ -53,7 +54,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
 
 
-def run_install(options: argparse.Namespace) -> Iterator[str]:
+def run_install(options: argparse.Namespace) -> Iterator[str | Problem]:
     """Install for an init; stage at once on the machine that runs. Raises RefusalError."""
     wanted = overlay.read(options.init or overlay.detect())
     stages = wanted.stages and options.root == HOST
@@ -61,7 +62,7 @@ def run_install(options: argparse.Namespace) -> Iterator[str]:
     if stages and options.dry_run:
         yield f"would stage into {DEFAULT_DIRECTORY}"
     elif stages:
-        yield stage(DEFAULT_DIRECTORY)
+        yield from put(DEFAULT_DIRECTORY)
 
 
 def run_uninstall(options: argparse.Namespace) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from finalstage import __version__, mountinfo
 from finalstage.cli import payload
+from finalstage.cli.carried import Carried
 from finalstage.cli.errors import RefusalError
 from finalstage.kernel import tmpfs
 
@@ -16,7 +17,7 @@ SOURCE = "finalstage"
 """What mountinfo names as the source of our tmpfs, and of whatever is mounted from it."""
 
 SLACK = 4 * 1024 * 1024
-"""Bytes of the tmpfs beyond the tree: for what systemd-shutdown makes in it, and hooks."""
+"""Bytes of the tmpfs beyond the tree: for what systemd-shutdown, and hooks, make in it."""
 
 REMEDIES = {
     errno.ENOSPC: "free some memory",
@@ -27,8 +28,8 @@ REMEDIES = {
 }
 
 
-def stage(directory: Path) -> str:
-    """Stage into `directory`, and return what was done in words.
+def stage(directory: Path, carried: Carried) -> str:
+    """Stage into `directory` a tree that carries something, and return what was done in words.
 
     The tree is written into a tmpfs that nobody sees, compared with its manifest and started
     once; only then is it mounted. So whatever fails leaves what was there before. Raises
@@ -37,11 +38,12 @@ def stage(directory: Path) -> str:
     if os.geteuid() != 0:
         raise RefusalError(f"cannot stage into {directory}: it takes root", "use sudo")
     try:
-        if is_staged(directory):
+        if is_staged(directory, carried):
             (directory / "verb").unlink(missing_ok=True)  # left by a shutdown that was given up
             return f"{directory} is staged already, and complete"
-        refuse_without_memory(directory)
-        return _stage(directory)
+        size = payload.tree_size() + carried.size
+        refuse_without_memory(directory, size + SLACK)
+        return _stage(directory, carried, size)
     except OSError as error:
         reason = f"{error.strerror}" + (f" ({error.filename})" if error.filename else "")
         raise RefusalError(
@@ -51,10 +53,13 @@ def stage(directory: Path) -> str:
         raise RefusalError(f"cannot stage into {directory}: {error}") from error
 
 
-def is_staged(directory: Path) -> bool:
-    """Whether the very tree of this build is mounted there, whole and able to start."""
+def is_staged(directory: Path, carried: Carried) -> bool:
+    """Whether the very tree of this build is mounted there, whole and able to start, and carries
+    just that."""
     entry = mount_at(directory)
     if entry is None or entry.fstype != "tmpfs" or payload.differences(directory):
+        return False
+    if not carried.is_in(directory):
         return False
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -73,9 +78,8 @@ def mount_at(directory: Path) -> mountinfo.Entry | None:
     return next((entry for entry in reversed(entries) if entry.target == place), None)
 
 
-def refuse_without_memory(directory: Path) -> None:
-    """Raise RefusalError where the tree would take the machine's last memory."""
-    needed = payload.tree_size() + SLACK
+def refuse_without_memory(directory: Path, needed: int) -> None:
+    """Raise RefusalError where so many bytes would take the machine's last memory."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             available = int(line.split()[1]) * 1024
@@ -87,16 +91,18 @@ def refuse_without_memory(directory: Path) -> None:
                 )
 
 
-def _stage(directory: Path) -> str:
+def _stage(directory: Path, carried: Carried, size: int) -> str:
     directory.mkdir(parents=True, exist_ok=True)
-    size = payload.tree_size()
     mount = tmpfs.create(size + SLACK)
     try:
         root = Path(f"/proc/self/fd/{mount}")
         payload.write_tree(root)
+        carried.write(root)
         wrong = payload.differences(root)
         if wrong:
             raise payload.PayloadError(f"what was written differs: {wrong[0]}")
+        if not carried.is_in(root):
+            raise payload.PayloadError("what was written for this machine differs")
         start_once(mount)
         replace(directory, mount)
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 from finalstage.cli.errors import RefusalError
@@ -24,6 +25,9 @@ UNITS = Path("/run/systemd/system")
 DROP_IN = "finalstage.conf"
 CONTAINER = Path("/run/systemd/container")
 SELINUX = Path("/sys/fs/selinux/enforce")
+PATIENCE = 5
+"""Seconds for systemctl, which answers at once."""
+
 WITHOUT = "stage without --stand-in, then systemd-shutdown hands over"
 
 
@@ -45,6 +49,19 @@ def program() -> Path:
     if entry is not None and entry.source != SOURCE:
         raise RefusalError(f"{refusal}: something else is mounted there", f"umount {found}")
     return found
+
+
+def is_stopping() -> bool:
+    """Whether systemd is about to go down; by then no package brings a new systemd-shutdown."""
+    if not UNITS.is_dir():
+        return False
+    try:
+        ran = subprocess.run(
+            ["systemctl", "is-system-running"], capture_output=True, text=True, timeout=PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return ran.stdout.strip() == "stopping"
 
 
 def standing() -> Path | None:

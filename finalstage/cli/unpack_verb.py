@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finalstage.cli import payload
+from finalstage.cli import payload, setup
+from finalstage.cli.carried import Carried
 from finalstage.cli.errors import RefusalError
+from finalstage.cli.problems import Problem
 
 REMEDIES = {
     errno.ENOSPC: "free some space",
@@ -31,16 +33,27 @@ def add_to(verbs: Any) -> None:
         " in, `DIR/shutdown --stage /run/initramfs` puts it into memory.",
     )
     parser.add_argument("directory", metavar="DIR", type=Path, help="where to")
+    parser.add_argument(
+        "--configured",
+        action="store_true",
+        help="with the configuration and the hooks of this machine, for which the image is built",
+    )
     parser.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace) -> Iterator[str]:
+def run(options: argparse.Namespace) -> Iterator[str | Problem]:
     """Unpack into a directory, and say it. Raises RefusalError."""
-    yield unpack(options.directory)
+    carried = Carried()
+    if options.configured:
+        found = setup.read()
+        yield from found.problems
+        carried = found.carried
+    yield unpack(options.directory, carried)
 
 
-def unpack(directory: Path) -> str:
-    """Write the tree into an empty or new directory, and return what was done in words.
+def unpack(directory: Path, carried: Carried) -> str:
+    """Write a tree that carries something into an empty or new directory, and return what was done
+    in words.
 
     What fails leaves it empty, or not there, as it was. Raises RefusalError.
     """
@@ -49,23 +62,24 @@ def unpack(directory: Path) -> str:
         is_new = not directory.exists()
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
-            if payload.differences(directory):
+            if payload.differences(directory) or not carried.is_in(directory):
                 raise RefusalError(f"{refusal}: it is not empty", "choose an empty or new one")
             return f"{directory} holds the final stage already, complete"
-        _write(directory, is_new)
+        _write(directory, carried, is_new)
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "")
         raise RefusalError(f"{refusal}: {error.strerror} ({error.filename})", remedy) from error
     except payload.PayloadError as error:
         raise RefusalError(f"{refusal}: {error}") from error
-    return f"wrote {payload.tree_size() >> 10} KiB into {directory}"
+    return f"wrote {payload.tree_size() + carried.size >> 10} KiB into {directory}"
 
 
-def _write(directory: Path, is_new: bool) -> None:
+def _write(directory: Path, carried: Carried, is_new: bool) -> None:
     try:
         if is_new:
             directory.chmod(0o755)
         payload.write_tree(directory)
+        carried.write(directory)
         if wrong := payload.differences(directory):
             raise payload.PayloadError(f"what was written differs: {wrong[0]}")
     except BaseException:

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 
+from finalstage import moments
 from tests.sim.builder import OWN_MOUNTS, Builder
 from tests.sim.faults import HANG
 from tests.sim.kinds import KINDS
@@ -25,8 +26,9 @@ ON_MOUNTS = "umount give_up move_mount remount freeze thaw syncfs".split()
 ANYWHERE = (
     *ON_DEVICES,
     *ON_MOUNTS,
-    *"swapoff sync read write listdir readlink stat kill reboot lock_memory drain_console"
-    " revoke_key clear_keyrings wait_for_rcu scrub_memory mount_api encryption_key run_hooks".split(),
+    *"swapoff sync read write listdir readlink stat kill reboot lock_memory drain_console".split(),
+    *"clear_keyrings wait_for_rcu scrub_memory mount_api encryption_key revoke_key".split(),
+    *("run_hooks", "run_moment"),
 )
 """Operations that may fail, those on devices and mounts also on a single one."""
 
@@ -65,7 +67,8 @@ def machine_from(number: Callable[[int], int]) -> Machine:
 
 
 def with_hooks(number: Callable[[int], int], machine: Machine) -> Machine:
-    """Add an old root with programs for systemd-shutdown to run, which we stand in for."""
+    """Add an old root with programs for systemd-shutdown to run, which we stand in for, and add
+    programs for some moments."""
     free = [
         key
         for key, device in machine.devices.items()
@@ -80,6 +83,9 @@ def with_hooks(number: Callable[[int], int], machine: Machine) -> Machine:
     ]
     machine.hooks = ("some",)
     machine.hook_seconds = (0.1, 0.1, 1000.0)[number(2)]
+    machine.moments = {
+        moment: {"some": (0.1, 0.1, 1000.0)[number(2)]} for moment in moments.ALL if number(2)
+    }
     return machine
 
 

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from finalstage import stage
+from finalstage import moments, stage
+from finalstage.handover.options import Options
 from finalstage.plan import plan
 from finalstage.scan import scan
 from finalstage.stack import Layer, Stack, circles, covering
@@ -30,6 +31,9 @@ them."""
 
 HOOKS_SECONDS = BUDGET * 6 / 16
 """Until what is run for systemd-shutdown is made to end."""
+
+MOMENT_SECONDS = Options().hooks_timeout
+"""Until a program of the administrator's is made to end."""
 
 BLIND = (
     "cannot scan the machine",
@@ -192,9 +196,15 @@ def data_lost(kernel: SimKernel, excuses: Excuses) -> list[str]:
 
 
 def wrong_hooks(kernel: SimKernel, before: Stack, whole: bool) -> list[str]:
-    """The programs for systemd-shutdown are run once at most, and where nothing was in the way
+    """Those of each moment are run once at most, and where nothing was in the way at each in its
+    order. The programs for systemd-shutdown are run once at most, and where nothing was in the way
     when all was closed but root, and what that stands or leans on."""
     runs = kernel.hook_runs
+    at = [run.moment for run in kernel.moment_runs]
+    if len(set(at)) < len(at):
+        return [f"a moment's programs were run twice: {at}"]
+    if whole and at != [moment for moment in moments.ALL if moment in kernel.machine.moments]:
+        return [f"programs were run at {at}"]
     if not whole or not kernel.machine.hooks:
         return ["hooks were run twice"] if len(runs) > 1 else []
     root = next(layer.id for layer in before.layers if layer.name == "/" and layer.closes)
@@ -235,7 +245,10 @@ def not_whole(kernel: SimKernel) -> list[str]:
     found += [f"{thing.label} remains" for thing in machine.others]
     if "remaining 0, keys left 0" not in "".join(kernel.said):
         found.append("it is not said that nothing remains")
-    if kernel.down_at > SOON + (HOOKS_SECONDS if machine.hook_seconds > HOOKS_SECONDS else 0):
+    slow = HOOKS_SECONDS if machine.hook_seconds > HOOKS_SECONDS else 0.0
+    for programs in machine.moments.values():
+        slow += sum(min(seconds, MOMENT_SECONDS) for seconds in programs.values())
+    if kernel.down_at > SOON + slow:
         found.append(f"nothing was in the way, and it took {kernel.down_at:.1f} s")
     return found
 
