@@ -27,7 +27,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -172,9 +171,9 @@ static int by_path(const void *one, const void *other)
  * what tells the stage, until a program is executed. */
 static int open_streams(void)
 {
+    int stage = dup3(STDOUT_FILENO, STDERR_FILENO + 1, O_CLOEXEC);
     int nothing = open("/dev/null", O_RDONLY);
     int console = open("/dev/console", O_WRONLY | O_NOCTTY | O_NONBLOCK);
-    int stage = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 
     if (console >= 0)
         fcntl(console, F_SETFL, 0);
@@ -183,9 +182,7 @@ static int open_streams(void)
     dup2(nothing, STDIN_FILENO);
     dup2(console, STDOUT_FILENO);
     dup2(console, STDERR_FILENO);
-    if (stage > STDERR_FILENO + 1)
-        syscall(SYS_close_range, STDERR_FILENO + 1, stage - 1, 0);
-    syscall(SYS_close_range, stage < 0 ? STDERR_FILENO + 1 : stage + 1, ~0U, 0);
+    close_from(stage < 0 ? STDERR_FILENO + 1 : stage + 1);
     return stage;
 }
 

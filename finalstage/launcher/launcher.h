@@ -13,6 +13,9 @@
 /* Say one line on the console; what it does not take soon is lost. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Close every file from this number on. */
+void close_from(int first);
+
 /* --- stand_in.c ------------------------------------------------------------------------------ */
 
 /* Learn where we were executed; 0 if that cannot be seen. All below needs it. */

@@ -3,17 +3,20 @@
 #define _GNU_SOURCE
 #include "launcher.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define MOST_VARIABLES 64
+#define OTHERS_AT_MOST 1024 /* open files that are closed where it cannot be seen which there are */
 #define CONSOLE_PATIENCE 200 /* milliseconds that a console which takes nothing costs a line */
 
 static const char *const UNWANTED[] = {
@@ -41,6 +44,26 @@ void say(const char *format, ...)
     poll(&console, 1, CONSOLE_PATIENCE);
     if (write(STDERR_FILENO, line, length) < 0)
         return;
+}
+
+void close_from(int first)
+{
+    struct dirent *entry;
+    DIR *files;
+
+    if (syscall(SYS_close_range, first, ~0U, 0) == 0)
+        return;
+    files = opendir("/proc/self/fd"); /* before Linux 5.9 */
+    for (int file = first; !files && file < OTHERS_AT_MOST; file++)
+        close(file);
+    while (files && (entry = readdir(files))) {
+        int file = atoi(entry->d_name);
+
+        if (file >= first && file != dirfd(files))
+            close(file);
+    }
+    if (files)
+        closedir(files);
 }
 
 static int starts_with_any(const char *text, const char *const *prefixes)
@@ -79,7 +102,7 @@ static void open_console(void)
             close(stream);
         else if (console != stream)
             dup2(console, stream);
-    syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0);
+    close_from(STDERR_FILENO + 1);
 }
 
 int main(int argc, char **argv)

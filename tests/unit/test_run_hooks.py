@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cffi_build.tree import compile_launcher
+from tests.older import older
 
 # Each does what its name says, and leaves its name with what it found.
 HOOK = r"""
@@ -108,6 +109,7 @@ for name; do
 done
 [ $folder = /lib/systemd/system-shutdown ] || ln -s usr/lib oldroot/lib
 mount -o remount,ro oldroot
+exec 9</dev/null # which none of them may see
 i=0
 while [ $i -lt ${TIMES:-1} ]; do
     chroot . /finalstage --hooks halt ${SECONDS_FOR_THEM:-5}
@@ -139,6 +141,7 @@ class Ran:
         tmp_path: Path,
         *names: str,
         folder: str = FOLDER,
+        under: tuple[str | Path, ...] = (),
         **environment: str,
     ) -> None:
         launcher, hook = programs
@@ -146,8 +149,9 @@ class Ran:
         tree.mkdir()
         out.mkdir()
         started = time.monotonic()
+        script = ("unshare", "--mount", "sh", "-euc", SCRIPT, "-", tree, hook, folder, out)
         ran = subprocess.run(
-            ["unshare", "--mount", "sh", "-euc", SCRIPT, "-", tree, hook, folder, out, *names],
+            [*under, *script, *names],
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LAUNCHER": str(launcher), **environment},
             capture_output=True,
             text=True,
@@ -195,6 +199,15 @@ def test_what_they_find(programs: tuple[Path, Path], tmp_path: Path) -> None:
         "proc fits",
         "sys",
     ]
+
+
+@pytest.mark.parametrize("first_missing", [312, 436])
+def test_what_they_find_on_an_older_kernel(
+    programs: tuple[Path, Path], tmp_path: Path, first_missing: int
+) -> None:
+    """Without what came after Linux 3.2, and without close_range(2)."""
+    ran = Ran(programs, tmp_path, "look", under=older(tmp_path, first_missing))
+    assert ran.notes["look"][1] == "cwd / nice 0 files 1024 signals 0 open 3 path 1"
 
 
 def test_all_run_at_once_and_one_that_hangs_is_ended(
