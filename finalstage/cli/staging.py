@@ -24,7 +24,6 @@ REMEDIES = {
     errno.ENOMEM: "free some memory",
     errno.EPERM: "run it as root, outside of a container",
     errno.EACCES: "see whether a security module or a noexec policy forbids programs in a tmpfs",
-    errno.ENOSYS: "the kernel is older than 5.2: use `finalstage unpack` and `shutdown --stage`",
 }
 
 
@@ -106,7 +105,7 @@ def _stage(directory: Path, carried: Carried, size: int) -> str:
         start_once(mount)
         replace(directory, mount)
     finally:
-        os.close(mount)
+        tmpfs.release(mount)
     return f"staged {size >> 10} KiB into {directory}"
 
 
@@ -144,7 +143,7 @@ def replace(directory: Path, mount: int) -> None:
     if entry is None or entry.source != SOURCE:
         tmpfs.attach(mount, str(directory))
         return
-    old = tmpfs.clone(str(directory))
+    old = tmpfs.copy(str(directory))
     try:
         tmpfs.detach(str(directory))
         try:
@@ -153,4 +152,4 @@ def replace(directory: Path, mount: int) -> None:
             tmpfs.attach(old, str(directory))
             raise
     finally:
-        os.close(old)
+        tmpfs.release(old)

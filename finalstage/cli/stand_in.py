@@ -89,7 +89,7 @@ def stand_in(found: Path, directory: Path) -> str:
             detach_all(found)
             tmpfs.attach(mount, str(found))
         finally:
-            os.close(mount)
+            tmpfs.release(mount)
     except OSError as error:
         remedy = "the kernel is older than 5.2" if error.errno == errno.ENOSYS else ""
         message = f"cannot stand in for {found}: {error.strerror} ({error.filename})"

@@ -11,6 +11,7 @@ class Lib:
     MS_NODIRATIME: int
     MS_RELATIME: int
     MS_REMOUNT: int
+    MS_BIND: int
     MS_MOVE: int
     MS_PRIVATE: int
     MNT_FORCE: int
