@@ -20,6 +20,7 @@ DISK = "/dev/disk/by-id/virtio-a"
 KEY = "/etc/keys/crypt.key"
 # The passphrase, not the volume key: that is nowhere but in the header.
 FILES = {
+    "/etc/machine-id": f"{'2' * 32}\n",
     KEY: PASSPHRASE,
     "/etc/crypttab": f"crypt {DISK} {KEY} luks,initramfs\n",
     "/etc/cryptsetup-initramfs/conf-hook": 'KEYFILE_PATTERN="/etc/keys/*"\n',
@@ -40,8 +41,9 @@ class Builder:
 
 BUILDERS = {
     "dracut": Builder(
-        f"dracut --quiet --no-hostonly --kver $version --drivers '{MODULES}' --aggressive-strip"
-        f" --include /etc/crypttab /etc/crypttab --include {KEY} {KEY} --compress 'zstd -1' /initrd",
+        f"dracut --quiet --no-hostonly --kver $version --drivers '{MODULES}'"
+        f" --include /etc/crypttab /etc/crypttab --include {KEY} {KEY}"
+        " --aggressive-strip --compress 'zstd -1' /initrd",
         "root=/dev/vg/root rd.lvm.lv=vg/root",
     ),
     "initramfs-tools": Builder(
@@ -55,46 +57,49 @@ BUILDERS = {
 # In a mount namespace of its own: nothing of it is seen outside.
 _IN_ROOT = """
 cd "$1"
-cp -al "$2/lib/modules" lib
-cp "$2"/boot/config-* boot
 mount -t proc proc proc
 mount --bind /dev dev
-version=$(ls lib/modules)
-export version
-exec chroot . sh -euc "depmod $version; $3"
+exec chroot . sh -euc "$2"
 """
 
 
 def initramfs(name: str) -> Path:
     """The initramfs that a builder makes, with finalstage as it is in dist/ installed for it."""
-    builder, root = BUILDERS[name], distro.archive(ROOT)
-    overlay = OVERLAYS / name
-    source = (root.parent.name, warehouse.kernel().name)
-    key = digest(builder, FILES, _IN_ROOT, source, overlay, TOOL)
+    builder, kernel = BUILDERS[name], warehouse.kernel()
+    brought = (distro.archive(ROOT).parent.name, kernel.name, OVERLAYS / name, TOOL)
+    key = digest(builder, FILES, brought, Path(__file__))
 
     def build(target: Path) -> None:
-        run_in_root(target / "root", root, name, builder.build)
-        shutil.move(target / "root" / "initrd", target / "initrd")
-        shutil.rmtree(target / "root")
+        root = target / "root"
+        set_up(root, name)
+        subprocess.run(("cp", "-al", kernel / "lib/modules", root / "lib"), check=True)
+        (version,) = (path.name for path in (root / "lib/modules").iterdir())
+        shutil.copy(kernel / f"boot/config-{version}", root / "boot")
+        run(root, f"version={version}; depmod $version; {builder.build}")
+        shutil.move(root / "initrd", target)
+        shutil.rmtree(root)
 
     return once(f"initramfs-{name}-{key}", build) / "initrd"
 
 
-def run_in_root(root: Path, archive: Path, name: str, script: str) -> str:
-    """Unpack the builders' root to `root`, install finalstage for one of them, and run shell text
-    in it, with the kernel's modules. Returns what that printed."""
+def set_up(root: Path, name: str) -> None:
+    """Make the new folder `root` a machine with the builders, and finalstage installed for one."""
     root.mkdir()
-    subprocess.run(("tar", "-x", "-f", archive, "-C", root), check=True)
+    subprocess.run(("tar", "-x", "-f", distro.archive(ROOT), "-C", root), check=True)
     for path, text in FILES.items():
         place = root / path.lstrip("/")
         place.parent.mkdir(exist_ok=True)
         place.write_text(text)
     subprocess.run((TOOL, "install", "--init", name, "--root", root), check=True)
+
+
+def run(root: Path, script: str) -> str:
+    """Run shell text with `root` as its root; return what it printed."""
     command = ("unshare", "--mount", "--propagation", "private", "sh", "-euc", _IN_ROOT, "sh")
     ran = subprocess.run(
-        (*command, root, warehouse.kernel(), script),
+        (*command, root, script),
         check=True,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+        env={"PATH": "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

@@ -146,8 +146,10 @@ def with_init(kind: str) -> Stack:
 
 
 def booted_by(builder: str, command_line: str) -> Stack:
-    """That machine with systemd, booted once more: by the initramfs of an image builder, which finds
-    its root by a command line of its own."""
+    """That machine with systemd, booted once more, by the initramfs of an image builder.
+
+    `command_line` is what that has to be told.
+    """
     of = with_init("systemd")
     return replace(
         of,

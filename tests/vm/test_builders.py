@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from tests.vm.builders import BUILDERS
+from tests.vm.builders import BUILDERS, initramfs, run, set_up
 from tests.vm.conftest import Happen
 from tests.vm.expected import Expected
 from tests.vm.rows import Row
@@ -28,3 +33,42 @@ ROWS = [
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.slug)
 def test_closes_everything(happen: Happen, row: Row) -> None:
     assert not happen(row).problems, f"see {row.folder}"
+
+
+# What dracut-shutdown.service runs in the real root, at shutdown.
+RESTORE = """
+mount -t tmpfs -o noexec tmpfs /run
+mkdir /run/initramfs
+: >/run/initramfs/.need_shutdown
+{{ {stage}; }} >&2
+/usr/lib/dracut/dracut-initramfs-restore
+ls -d /run/initramfs/bin || true
+head -n 1 /run/initramfs/shutdown | head -c 10"""
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A root with dracut's own programs, and an initramfs where they look for it."""
+    root = tmp_path_factory.mktemp("dracut") / "root"
+    set_up(root, "dracut")
+    shutil.copy(initramfs("dracut"), root / f"boot/initrd.img-{os.uname().release}")
+    yield root
+    shutil.rmtree(root)
+
+
+def restored(root: Path, stage: str) -> str:
+    """What is at /run/initramfs after dracut would have put its own shutdown tree there."""
+    return run(root, RESTORE.format(stage=stage))
+
+
+@pytest.mark.parametrize(
+    "stage",
+    ["finalstage unpack /tree; /tree/shutdown --stage /run/initramfs", "finalstage stage"],
+    ids=["by the initramfs", "by the unit"],
+)
+def test_dracut_does_not_restore_its_own_tree_over_it(machine: Path, stage: str) -> None:
+    assert restored(machine, stage).startswith("\x7fELF")
+
+
+def test_control_dracut_restores_its_own_tree(machine: Path) -> None:
+    assert restored(machine, ":").splitlines() == ["/run/initramfs/bin", "#!/bin/sh"]
