@@ -32,7 +32,8 @@ class Recipe:
 
     `packages` are installed, with their maintainer scripts run. Then the files in roots/NAME are
     put over it, for each of `files`, and `commands`, shell text, are run in it. One of the files
-    has the init run /lib/guest/listen, as a service of its own, once all else is up.
+    has the init run /lib/guest/listen, as a service of its own, once all else is up. There are no
+    modules in it: those of the kernel that are of use to the init are loaded beforehand.
     """
 
     packages: tuple[str, ...]
@@ -40,6 +41,7 @@ class Recipe:
     commands: str = ""
     suite: str = "bookworm"
     init: str = "/sbin/init"
+    modules: tuple[str, ...] = ()
 
 
 # Units that nothing in these machines needs, or that work at times of their own.
@@ -51,9 +53,11 @@ _MASKED = (
     *("systemd-update-done.service", "systemd-timesyncd.service"),
 )
 _SYSTEMD = Recipe(
-    (*COMMON, "dbus", "systemd", "systemd-sysv"),
+    # dracut's own shutdown service, which does nothing where dracut has not booted the machine.
+    (*COMMON, "dbus", "dracut-core", "systemd", "systemd-sysv"),
     ("common", "systemd"),
     f"systemctl mask {' '.join(_MASKED)}\nsystemctl enable listen.service",
+    modules=("autofs4", "binfmt_misc"),
 )
 
 _SYSV = (*COMMON, "initscripts")

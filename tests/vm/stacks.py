@@ -8,7 +8,7 @@ from typing import Any
 from tests.vm.content import File
 from tests.vm.distro import RECIPES
 from tests.vm.hardware import MIB, PROCESSOR, Disk, Hardware
-from tests.vm.layers import Bind, Crypt, Ext4, Integrity, Layer, Luks, Lvm, Raid, Swap
+from tests.vm.layers import Bind, Crypt, Ext4, Integrity, Layer, Luks, Lvm, Modules, Raid, Swap
 
 ONE = (Disk("a"),)
 TWO = (Disk("a"), Disk("b"))
@@ -133,10 +133,12 @@ WITHOUT_AES = on(MAIN, processor=f"{PROCESSOR},-aes")
 def with_init(kind: str) -> Stack:
     """A machine that has booted such a root (distro.py), with a kernel of the same suite: ext4 on
     LVM on LUKS."""
+    recipe = RECIPES[kind]
     return Stack(
         kind,
-        Hardware((Disk("a", 512),), kernel=RECIPES[kind].suite),
+        Hardware((Disk("a", 512),), kernel=recipe.suite),
         (
+            Modules(recipe.modules),
             Luks("crypt", "disk/a"),
             Lvm("vg", ("mapper/crypt",), (("root", "-L 440M"),)),
             Ext4("vg/root", "/"),

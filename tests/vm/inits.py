@@ -1,0 +1,51 @@
+"""Rows in which a real init goes down by its own command, with finalstage installed or without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.vm.cache import PROJECT
+from tests.vm.expected import Expected
+from tests.vm.rows import Row
+from tests.vm.stacks import with_init
+
+TOOL = PROJECT / "dist" / "finalstage"
+CLOSED = Expected(says=("remaining 0, keys left 0",))
+
+
+def installed(init: str) -> str:
+    """Shell text that installs finalstage for an init. /run may forbid programs."""
+    return f"""
+install -m 755 /run/tray/finalstage /root/finalstage
+/root/finalstage install --init {init}
+rm /root/finalstage"""
+
+
+def down(
+    init: str,
+    command: str,
+    verb: str = "poweroff",
+    *,
+    root: str = "",
+    name: str = "",
+    earlier: str = "",
+    programs: tuple[Any, ...] = (),
+    **fields: Any,
+) -> Row:
+    """A machine that has booted the root `root`, by default that named like its init, goes down by
+    its init's own `command`. `earlier` is shell text that is run before finalstage is installed.
+    """
+    return Row(
+        f"{root or init}: {name or command}",
+        with_init(root or init),
+        command,
+        verb,
+        staging=f"{earlier}\n{installed(init)}",
+        programs=(TOOL, *programs),
+        **{"expected": CLOSED, **fields},
+    )
+
+
+def alone(kind: str, command: str, verb: str = "poweroff") -> Row:
+    """The same without finalstage."""
+    return Row(f"control: {kind} alone, {command}", with_init(kind), command, verb, staging="")
