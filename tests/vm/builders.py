@@ -43,7 +43,7 @@ BUILDERS = {
     "dracut": Builder(
         f"dracut --quiet --no-hostonly --kver $version --drivers '{MODULES}'"
         f" --include /etc/crypttab /etc/crypttab --include {KEY} {KEY}"
-        " --aggressive-strip --compress 'zstd -1' /initrd",
+        " --compress 'zstd -1' /initrd",
         "root=/dev/vg/root rd.lvm.lv=vg/root",
     ),
     "initramfs-tools": Builder(
