@@ -1,4 +1,6 @@
 SUMMARY = "The last program of a machine: closes its storage, wipes its keys"
+DESCRIPTION = "Init executes it at shutdown: it unmounts everything, closes every layer of storage, and wipes \
+the keys of encrypted ones. Installed as built by make dist, with all that it needs."
 LICENSE = "MIT & PSF-2.0 & LGPL-2.1-or-later"
 LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302"
 

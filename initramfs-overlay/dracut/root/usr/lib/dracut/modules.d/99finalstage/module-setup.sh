@@ -11,7 +11,7 @@ check() {
 install() {
     local tree="$DRACUT_TMPDIR/finalstage-tree"
 
-    /usr/local/sbin/finalstage unpack "$tree" || {
+    /usr/local/sbin/finalstage unpack --configured "$tree" || {
         derror "finalstage is not in this initramfs"
         return 1
     }
