@@ -1,13 +1,17 @@
-"""What systemd-shutdown runs when all but root is closed: the programs in its system-shutdown
-folder. Where we stand in for it they are ours to run.
+"""Programs of others that are run on the way down.
 
-They lie on the old root and find it as they would else: read-only, with /usr and /run where these
-are mounts. They hold it as long as they run: finalstage/launcher/hooks.c sees to it that none does
-longer than it may. Source: systemd-shutdown(8), main() in src/shutdown/shutdown.c.
+What systemd-shutdown runs when all but root is closed, those in its system-shutdown folder: where
+we stand in for it they are ours to run. They lie on the old root and find it as they would else:
+read-only, with /usr and /run where these are mounts. They hold it as long as they run:
+finalstage/launcher/hooks.c sees to it that none does longer than it may. Source:
+systemd-shutdown(8), main() in src/shutdown/shutdown.c.
+
+And the administrator's own, which the tree carries: finalstage/moments.py.
 """
 
 from __future__ import annotations
 
+from finalstage import moments
 from finalstage.bounded import bind, together
 from finalstage.layers.mount import Mount
 from finalstage.lines import Line
@@ -16,7 +20,7 @@ from finalstage.world import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from finalstage.kernel import Kernel
     from finalstage.stack import Stack
@@ -87,6 +91,23 @@ def run(kernel: Kernel, mounts: list[Mount], verb: str, until: float) -> list[Li
         return kernel.run_hooks(verb, seconds)
 
     return lines + run_bounded(kernel, "system-shutdown", act, until)
+
+
+def are_at(kernel: Kernel, moment: str, until: float) -> bool:
+    """Whether there may be any of the administrator's for a moment."""
+    return are_there(kernel, (f"{moments.FOLDER}/{moment}",), until)
+
+
+def run_at(
+    kernel: Kernel, moment: str, verb: str, until: float, each: float, facts: Mapping[str, str]
+) -> list[Line]:
+    """Run those of a moment, one for `each` seconds at most, and all of them not past `until`.
+    `facts` are in their environment. Return what did not go well."""
+
+    def act(seconds: float) -> list[str]:
+        return kernel.run_moment(moment, verb, seconds, each, facts)
+
+    return run_bounded(kernel, f"hooks/{moment}", act, until)
 
 
 def run_bounded(

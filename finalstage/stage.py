@@ -254,13 +254,13 @@ class Stage:
 
     def moment(self, moment: str, until: float, facts: dict[str, str]) -> bool:
         """Run what is to be run at a moment; return whether there was anything."""
-        if not moments.are_there(self.kernel, moment, until):
+        if not hooks.are_at(self.kernel, moment, until):
             return False
         options = self.request.options
         until = min(until, self.kernel.now() + options.budget * moments.SHARE)
         each = options.hooks_timeout
         self.has_changed = True
-        self.say_all(moments.run(self.kernel, moment, self.request.verb, until, each, facts))
+        self.say_all(hooks.run_at(self.kernel, moment, self.request.verb, until, each, facts))
         return True
 
     def facts(self) -> dict[str, str]:

@@ -15,12 +15,12 @@ from finalstage.cli.payload import Entry
 from finalstage.cli.problems import WrongError
 
 MANIFEST = "etc/finalstage.manifest"
-"""In the tree: a line for each thing that it carries; by it a change is noticed."""
+"""In a tree that carries something: a line for each thing; by it a change is noticed."""
 
 MOST_LINKS = 40
 
 OURS = ("finalstage", "shutdown", "verb", "usr/lib/finalstage", "etc/finalstage/hooks", MANIFEST)
-COVERED = ("dev", "oldroot", "proc", "run", "sys", "tmp")
+COVERED = ("dev", "oldroot", "proc", "run", "sys")
 """Where the tree has something else: its own, or what is mounted there."""
 
 
@@ -125,11 +125,14 @@ class Carried:
             else:
                 place.write_bytes(self.contents[entry.path])
                 place.chmod(entry.mode)
-        (root / MANIFEST).parent.mkdir(exist_ok=True)
-        (root / MANIFEST).write_bytes(self._manifest())
+        if self.entries:
+            (root / MANIFEST).parent.mkdir(exist_ok=True)
+            (root / MANIFEST).write_bytes(self._manifest())
 
     def is_in(self, root: Path) -> bool:
         """Whether a tree carries just this."""
+        if not self.entries:
+            return not (root / MANIFEST).exists()
         try:
             return (root / MANIFEST).read_bytes() == self._manifest() and all(
                 entry.kind == "d" or Entry.of(root, entry.path) == entry

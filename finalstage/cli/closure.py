@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
 from finalstage.cli.problems import WrongError
 
 ELF, SCRIPT = b"\x7fELF", b"#!"
+
+EI_CLASS, EI_DATA = 4, 5
+PT_DYNAMIC, PT_INTERP = 2, 3
+HEADERS = {1: (("I", 28), 42, (4, 16)), 2: (("Q", 32), 54, (8, 32))}
+"""Of both classes: e_phoff, e_phentsize with e_phnum behind it, p_offset and p_filesz."""
 
 LONGEST_FIRST_LINE = 256
 """BINPRM_BUF_SIZE in <linux/binfmts.h>."""
@@ -71,33 +76,35 @@ def _interpreter(path: str) -> Path:
 
 
 def _needs_of_elf(path: Path, data: bytes) -> Iterator[Path]:
-    interpreter, is_dynamic = _segments(data)
+    interpreter, is_dynamic = segments(data)
     if interpreter:
         yield _interpreter(interpreter)
     elif is_dynamic:  # a library, which has no interpreter of its own
-        interpreter, _ = _segments(SHELL.read_bytes())
+        interpreter, _ = segments(SHELL.read_bytes())
     if interpreter:
         yield from _libraries(interpreter, path)
         for pattern in HELP_TO_FIND:
             yield from sorted(Path("/etc").glob(pattern))
 
 
-def _segments(data: bytes) -> tuple[str, bool]:
-    """Return the ld.so of an ELF file, "" for one without, and whether there are libraries to look
-    for. Raises WrongError."""
-    # Not before: it takes a tenth of a second, and few machines have hooks.
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.dynamic import DynamicSegment
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.segments import InterpSegment
-
+def segments(data: bytes) -> tuple[str, bool]:
+    """Return the ld.so of an ELF file, "" for one without, and whether there may be libraries to
+    look for. Raises WrongError. Source: <elf.h>, elf(5)."""
     try:
-        segments = list(ELFFile(BytesIO(data)).iter_segments())
-    except (ELFError, ValueError, KeyError) as error:
-        raise WrongError(f"not an ELF file that makes sense: {error}", "build it anew") from error
-    names = [each.get_interp_name() for each in segments if isinstance(each, InterpSegment)]
-    is_dynamic = any(isinstance(each, DynamicSegment) for each in segments)
-    return str(names[0]) if names else "", is_dynamic
+        order = {1: "<", 2: ">"}[data[EI_DATA]]
+        place, numbers, header = HEADERS[data[EI_CLASS]]
+        (start,) = struct.unpack_from(order + place[0], data, place[1])
+        size, count = struct.unpack_from(f"{order}HH", data, numbers)
+        found: dict[int, bytes] = {}
+        for at in range(start, start + count * size, size or 1):
+            (kind,) = struct.unpack_from(f"{order}I", data, at)
+            offset, length = (
+                struct.unpack_from(order + place[0], data, at + field)[0] for field in header
+            )
+            found.setdefault(kind, data[offset : offset + length])
+        return found.get(PT_INTERP, b"").rstrip(b"\0").decode(), PT_DYNAMIC in found
+    except (LookupError, OverflowError, struct.error, UnicodeDecodeError) as error:
+        raise WrongError("not an ELF file that makes sense", "build or install it anew") from error
 
 
 def _libraries(loader: str, path: Path) -> Iterator[Path]:

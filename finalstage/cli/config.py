@@ -59,11 +59,11 @@ class Configuration:
         return name in self.values or name in said
 
 
-def read(place: Path = PLACE, command_line: Path = COMMAND_LINE) -> Configuration:
+def read(place: Path) -> Configuration:
     """Read a file, which need not be there, and the kernel's command line."""
     values, lines, problems = _read_file(place)
     found = Options().but(**{BY_NAME[name].field: value for name, value in values.items()})
-    settings, wrong = _read_command_line(command_line)
+    settings, wrong = _read_command_line(COMMAND_LINE)
     for setting in settings:
         found = options.apply(found, setting)
     return Configuration(place, values, (*problems, *wrong), found, lines, tuple(settings))

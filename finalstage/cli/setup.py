@@ -28,9 +28,10 @@ class Setup:
     problems: tuple[Problem, ...]
 
 
-def read(place: Path = config.PLACE) -> Setup:
-    """Read all of it; what cannot be used is left out, and is in `problems`."""
-    configuration = config.read(place)
+def read(place: Path | None = None) -> Setup:
+    """Read all of it, from another file than the usual one if need be; what cannot be used is left
+    out, and is in `problems`."""
+    configuration = config.read(place or config.PLACE)
     carried = Carried()
     if configuration.text:
         carried.put(CONFIGURATION.lstrip("/"), configuration.text.encode(), 0o644)

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from finalstage import moments
+from finalstage import hooks, moments
 from finalstage.stage import run
 from tests.sim.kernel import HANG, SimKernel
 from tests.sim.kinds.dm import Dm
@@ -152,10 +152,10 @@ def test_a_second_attempt_runs_no_moment_again() -> None:
 
 def test_where_no_time_is_left_they_are_not_run_and_it_is_said() -> None:
     kernel = SimKernel(machine_with("last"))
-    (line,) = moments.run(kernel, "last", "halt", kernel.now() + 0.9, 5.0, {})
+    (line,) = hooks.run_at(kernel, "last", "halt", kernel.now() + 0.9, 5.0, {})
     assert line.words == "nothing was run at hooks/last: no time is left"
     assert line.bad and kernel.moment_runs == []
-    (line,) = moments.run(kernel, "last", "halt", kernel.now() + 1.1, 5.0, {})
+    (line,) = hooks.run_at(kernel, "last", "halt", kernel.now() + 1.1, 5.0, {})
     assert len(kernel.moment_runs) == 1  # the control
 
 
