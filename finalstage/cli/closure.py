@@ -6,6 +6,7 @@ them. Source: ld.so(8), --list; musl, ldso/dynlink.c; fs/binfmt_script.c.
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import struct
@@ -33,6 +34,9 @@ SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 HELP_TO_FIND = ("ld.so.cache", "ld-musl-*.path")
 """In /etc; with these an ld.so finds libraries in other places than its own."""
+
+MISSING = re.compile(r"^\s*(\S+) => not found$|shared librar(?:ies:|y) (\S+): .*No such file", re.M)
+"""How an ld.so says that a library is missing: glibc's in two ways, musl's."""
 
 PATIENCE = 10
 """Seconds for ld.so, which only reads files."""
@@ -123,9 +127,9 @@ def _libraries(loader: str, path: Path) -> Iterator[Path]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise WrongError(f"{loader} says nothing: {error}", "see whether it can be run") from error
     lines = [line.strip() for line in ran.stdout.splitlines()]
-    missing = [line.partition(" =>")[0] for line in lines if line.endswith("not found")]
-    if missing:
-        raise WrongError(f"its library {missing[0]} is not there", "install it")
+    if missing := MISSING.search(ran.stdout + ran.stderr):
+        name = missing[1] or missing[2]
+        raise WrongError(f"its library {name} is not there", "install it")
     if ran.returncode != 0:
         said = (ran.stderr.strip() or f"status {ran.returncode}").splitlines()[0]
         raise WrongError(f"it cannot be loaded: {said}", "have one that is made for this machine")

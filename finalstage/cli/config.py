@@ -50,7 +50,7 @@ class Configuration:
         return "".join(
             f"{name}={word(BY_NAME[name], value)}\n"
             for name, value in self.values.items()
-            if BY_NAME[name].readers != (STAGING,)
+            if BY_NAME[name].readers != (STAGING,) and value != ()
         )
 
     def sets(self, name: str) -> bool:

@@ -30,14 +30,17 @@ def read(path: Path, most: int) -> Content:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be a pipe
-        with open(descriptor, "rb") as file:
+        try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise WrongError("not a regular file", "put one in its place")
             refuse_others(path, found)
             if found.st_size > most:
                 raise WrongError(f"too large, {found.st_size} bytes", f"it may have {most}")
-            return Content(file.read(most), stat.S_IMODE(found.st_mode))
+            with open(descriptor, "rb", closefd=False) as file:
+                return Content(file.read(most), stat.S_IMODE(found.st_mode))
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -42,10 +42,11 @@ def add_to(carried: Carried, directory: Path) -> tuple[list[str], list[Problem]]
 def _programs(directory: Path, problems: list[Problem]) -> Iterator[tuple[Path, str]]:
     """Yield all there are, in the order in which they run, with their moments."""
     remedy = f"it may be {', '.join(moments.ALL)}"
-    for path in _listed(directory, problems):
+    folders = _listed(directory, problems)
+    for path in folders:
         if path.name not in moments.ALL and (path.is_dir() or os.access(path, os.X_OK)):
             problems.append(Problem(str(path), 0, "not the folder of a moment", remedy))
-    for moment in moments.ALL:
+    for moment in (moment for moment in moments.ALL if directory / moment in folders):
         found = [path for path in _listed(directory / moment, problems) if not is_backup(path.name)]
         for path in found[MOST:]:
             what = f"one more than the {MOST} that a moment may have"
