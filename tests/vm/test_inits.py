@@ -39,3 +39,34 @@ def test_an_init_alone_leaves_the_key_in_ram(happen: Happen, row: Row) -> None:
     assert outcome.end.kind == row.verb
     assert outcome.copies.halves >= 2
     assert not outcome.verdict.unclean
+
+
+# All that a root file system has, but what changes by itself while a machine runs, and what insserv
+# makes anew, in another order, for every script that comes or goes.
+LISTING = """
+find / -xdev '(' -path /var/log -o -path /var/lib/systemd -o -path /root ')' -prune -o \\
+    -name '.depend.*' -o -type d -print -o -printf '%p %m %s %l\\n' | sort >/run/files.$1
+(cd /etc; find . -type f ! -name '.depend.*' -exec sha256sum '{}' + | sort -k 2) >>/run/files.$1"""
+UNINSTALLED = f"""
+set -- after
+/usr/local/sbin/finalstage uninstall
+[ -z "$(grep finalstage /proc/mounts; grep -rl finalstage /etc)" ]
+{LISTING}
+diff /run/files.before /run/files.after"""
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda row: row.stack.name)
+def test_what_is_uninstalled_has_left_no_trace(happen: Happen, control: Row) -> None:
+    init = "systemd" if control.stack.name == "systemd-257" else control.stack.name
+    row = down(
+        *(init, control.path),
+        root=control.stack.name,
+        name="installed and uninstalled",
+        earlier=f"set -- before{LISTING}",
+        before=(UNINSTALLED,),
+        files=(),
+    )
+    outcome = happen(row)
+    assert outcome.end.kind == row.verb
+    assert outcome.copies.halves >= 2
+    assert not outcome.unclean + outcome.damaged

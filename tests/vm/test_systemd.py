@@ -10,6 +10,7 @@ from tests.vm.guest import guest
 from tests.vm.inits import CLOSED, down
 from tests.vm.rows import Row
 from tests.vm.stacks import with_init
+from tests.vm.test_stand_in import PROOF
 
 POWEROFF = "systemctl poweroff"
 TREE = "/run/initramfs"
@@ -29,14 +30,14 @@ ln -s ../shutdown /root/image/bin/sh
 (cd /root/image; find . | cpio --quiet -o -H newc) | gzip >/lib/modules/$(uname -r)/initrd
 systemctl is-active dracut-shutdown.service"""
 OTHER = "the tree of somebody else is at work"
-STAND_IN = """
-mkdir -p /etc/systemd/system/finalstage.service.d
-cat >/etc/systemd/system/finalstage.service.d/stand-in.conf <<'END'
-[Service]
-ExecStop=
-ExecStop=/usr/local/sbin/finalstage stage --stand-in
-END
-"""
+
+
+def configured(line: str) -> str:
+    """Shell text that sets a key of the configuration, in the section of systemd."""
+    return f"printf '[systemd]\\n{line}\\n' >/etc/finalstage.toml"
+
+
+THEIR_TREE = configured('shutdown-tree = "other"')
 
 ROWS = [
     down("systemd", POWEROFF, name="/run is noexec", earlier=NOEXEC),
@@ -52,7 +53,14 @@ ROWS = [
         before=(NO_TREE,),
         tools=("other",),
     ),
-    down("systemd", POWEROFF, name="stands in for systemd-shutdown", earlier=STAND_IN),
+    down(
+        "systemd",
+        POWEROFF,
+        name="stands in for systemd-shutdown",
+        earlier=configured("stand-in = true"),
+        before=(PROOF,),
+        expected=Expected(says=(*CLOSED.says, "ran 1 programs of system-shutdown")),
+    ),
     down("systemd", POWEROFF, name="the tool has gone", before=(NO_TOOL,)),
     down("systemd", POWEROFF, name="the launcher was cut", before=(CUT_LAUNCHER,)),
     down(
@@ -80,15 +88,28 @@ def test_closes_everything(happen: Happen, row: Row) -> None:
     assert not happen(row).problems, f"see {row.folder}"
 
 
-def test_without_finalstage_dracut_has_the_last_word(happen: Happen) -> None:
-    row = Row(
+THEIRS = [
+    Row(
         "control: systemd, dracut restores its tree",
         with_init("systemd"),
         POWEROFF,
         staging=DRACUT,
         tools=("other",),
-    )
+    ),
+    down(
+        "systemd",
+        POWEROFF,
+        name="dracut's tree wins by configuration",
+        earlier=f"{THEIR_TREE}\n{DRACUT}",
+        tools=("other",),
+    ),
+]
+
+
+@pytest.mark.parametrize("row", THEIRS, ids=lambda row: row.slug)
+def test_somebody_elses_tree_has_the_last_word(happen: Happen, row: Row) -> None:
     outcome = happen(row)
+    assert outcome.end.kind == row.verb
     assert OTHER in outcome.console
     assert outcome.copies.halves >= 2
 
