@@ -9,9 +9,11 @@ from pathlib import Path
 
 from tests.vm import distro, warehouse
 from tests.vm.cache import PROJECT, digest, once
+from tests.vm.guest import guest
 from tests.vm.layers import PASSPHRASE
 
 TOOL = PROJECT / "dist" / "finalstage"
+CPIO = PROJECT / "dist" / "finalstage-tree.cpio.zst"
 OVERLAYS = PROJECT / "initramfs-overlay"
 ROOT = "image-builders"
 """The root file system that builders run in: distro.py."""
@@ -63,8 +65,25 @@ exec chroot . sh -euc "$2"
 """
 
 
+APPENDED = "cpio"
+"""Not a builder: the guest's own initramfs, with the tree's segment behind it."""
+
+
 def initramfs(name: str) -> Path:
     """The initramfs that a builder makes, with finalstage as it is in dist/ installed for it."""
+    return _appended() if name == APPENDED else _built(name)
+
+
+def _appended() -> Path:
+    own = guest().initrd
+
+    def build(target: Path) -> None:
+        (target / "initrd").write_bytes(own.read_bytes() + CPIO.read_bytes())
+
+    return once(f"initramfs-cpio-{digest(guest().version, CPIO)}", build) / "initrd"
+
+
+def _built(name: str) -> Path:
     builder, kernel = BUILDERS[name], warehouse.kernel()
     brought = (distro.archive(ROOT).parent.name, kernel.name, OVERLAYS / name, TOOL)
     key = digest(builder, FILES, brought, Path(__file__))

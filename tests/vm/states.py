@@ -19,16 +19,20 @@ from tests.vm.stacks import Stack
 _HERE = Path(__file__).resolve().parent
 
 
-def base(hardware: Hardware) -> State:
-    """A machine that has booted, waits for orders, and has not looked at its disks yet."""
+def base(hardware: Hardware, builder: str = "") -> State:
+    """A machine that has booted, waits for orders, and has not looked at its disks yet.
+
+    `builder` is that of its initramfs, if it has not the guest's own (builders.py).
+    """
     parts = guest(hardware.kernel)
+    initrd = builders.initramfs(builder) if builder else parts.initrd
     code = (_HERE / "hardware.py", _HERE / "machine.py")
-    key = digest(parts.version, qemu_version(), hardware, *code)
+    key = digest(parts.version, initrd.parent.name, qemu_version(), hardware, *code)
 
     async def build(folder: Path) -> None:
         state, tray = State(folder), folder / "tray.raw"
         content.fill_tray(tray)
-        boot = (parts.kernel, parts.initrd)
+        boot = (parts.kernel, initrd)
         images = blank(hardware, folder)
         async with Machine(hardware, images, tray, boot=boot, ram=state.ram) as machine:
             await machine.ready()
@@ -39,9 +43,9 @@ def base(hardware: Hardware) -> State:
 
 def built(stack: Stack) -> State:
     """A machine whose root lies on `stack` and whose PID 1, a shell on that root, waits."""
-    if stack.initramfs:
+    if stack.initramfs and stack.root != INITRAMFS:
         return _rebooted(stack)
-    start = base(stack.hardware)
+    start = base(stack.hardware, stack.initramfs)
     steps = [layer.build() for layer in stack.layers]
     brought = [folder.name for folder in kit(stack, stack.hardware).values()]
     if root := distro_of(stack):

@@ -1,19 +1,21 @@
-"""Machines that have booted by an initramfs with finalstage in it, and go down by systemd."""
+"""Machines that have booted by an initramfs with finalstage in it, and go down."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.vm.builders import BUILDERS, initramfs, run, set_up
+from tests.vm.builders import APPENDED, BUILDERS, initramfs, run, set_up
 from tests.vm.conftest import Happen
 from tests.vm.expected import Expected
 from tests.vm.rows import Row
-from tests.vm.stacks import booted_by
+from tests.vm.stacks import LUKS, booted_by
+from tests.vm.states import INITRAMFS
 
 CLOSED = Expected(says=("remaining 0, keys left 0",))
 
@@ -24,9 +26,13 @@ def down(builder: str, path: str, verb: str = "poweroff", **fields: str) -> Row:
     return Row(f"{builder}: {path}", stack, path, verb, staging="", expected=CLOSED)
 
 
+# The kernel has unpacked the tree into the initramfs itself, where PID 1 stays.
+IN_INITRAMFS = replace(LUKS, name="LUKS, cpio", root=INITRAMFS, initramfs=APPENDED)
+
 ROWS = [
     down("dracut", "systemctl poweroff"),
     down("initramfs-tools", "systemctl poweroff"),
+    Row("cpio", IN_INITRAMFS, "exec /shutdown {verb}", staging="", expected=CLOSED),
 ]
 
 
