@@ -36,7 +36,7 @@ def main() -> int:
 
 def _all_there() -> bool:
     packed = ("finalstage-tree.cpio.zst", "finalstage-tree.tar.xz", "payload/tree.manifest")
-    outputs = ("tree/finalstage", *packed, "finalstage")
+    outputs = ("tree/finalstage", *packed, "man/man8/finalstage.8", "finalstage")
     extensions = (project.ROOT / "finalstage/kernel").glob("_linux.*.so")
     return any(extensions) and all((project.DIST / output).exists() for output in outputs)
 

@@ -23,6 +23,8 @@ RECORDS = "var/lib/finalstage"
 PROGRAM = "usr/local/sbin/finalstage"
 """By this path the overlays' files call it."""
 
+MANUAL = "usr/local/share/man"
+
 HOST = Path("/")
 
 
@@ -103,12 +105,13 @@ def install(wanted: Overlay, root: Path, dry_run: bool) -> Iterator[str]:
     The commands are only run where `root` is that of the machine itself.
     """
     known = records(root)
-    todo = (*common(), *(change for change in wanted.changes if change.concerns(root)))
+    own = [change for change in wanted.changes if change.concerns(root)]
+    todo = (*common(), *own)
     for change in todo:
         _refuse_outside(root, change.path)
     _refuse_what_is_in_the_way(todo, known, root)
     old = known.pop(wanted.name, None)
-    _refuse_what_is_of_another(todo, known)
+    _refuse_what_is_of_another(own, known)
     new = {change.path for change in todo}
     stale = [each for each in old.changes if each.path not in new] if old else []
     missing = [change for change in todo if not change.is_made(root)]
@@ -154,9 +157,21 @@ def install(wanted: Overlay, root: Path, dry_run: bool) -> Iterator[str]:
 
 
 def common() -> tuple[Change, ...]:
-    """Return what is installed with each overlay: the program."""
-    program = this_program()
-    return (Program(PROGRAM, str(program), changes.digest(program)),)
+    """Return what is installed with each overlay: the program, and its manual pages."""
+    program, pages = this_program(), manual()
+    return (
+        Program(PROGRAM, str(program), changes.digest(program)),
+        *(
+            File(f"{MANUAL}/{page.relative_to(pages)}", page.read_text(), 0o644)
+            for page in sorted(pages.glob("man*/*"))
+        ),
+    )
+
+
+def manual() -> Path:
+    """Return the folder of the manual pages: in the frozen program, or in a checkout."""
+    inside = getattr(sys, "_MEIPASS", None)
+    return Path(inside, "man") if inside else Path(__file__).resolve().parents[2] / "dist/man"
 
 
 def uninstall(names: list[str], root: Path, dry_run: bool) -> Generator[str, None, list[str]]:
@@ -213,9 +228,9 @@ def _paths(of: dict[str, Record]) -> set[str]:
     return {change.path for record in of.values() for change in record.changes}
 
 
-def _refuse_what_is_of_another(todo: tuple[Change, ...], others: dict[str, Record]) -> None:
-    """Raise RefusalError where another overlay has put something else; the program is for all."""
-    new = {change.path: change for change in todo if not isinstance(change, Program)}
+def _refuse_what_is_of_another(own: list[Change], others: dict[str, Record]) -> None:
+    """Raise RefusalError where another overlay has put something else."""
+    new = {change.path: change for change in own}
     for name, record in others.items():
         for change in record.changes:
             if new.get(change.path, change) != change:

@@ -58,6 +58,9 @@ def overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "program").write_text("program")
     monkeypatch.setattr(overlay, "folder", lambda: folder)
     monkeypatch.setattr(install, "this_program", lambda: tmp_path / "program")
+    (tmp_path / "man" / "man8").mkdir(parents=True)
+    (tmp_path / "man" / "man8" / "finalstage.8").write_text(".TH")
+    monkeypatch.setattr(install, "manual", lambda: tmp_path / "man")
     return folder
 
 
@@ -100,6 +103,7 @@ def on(root: Path, verb: str, *more: str) -> int:
 def test_installs_all_that_the_overlay_says(root: Path) -> None:
     assert on(root, "install") == 0
     assert (root / "usr/local/sbin/finalstage").read_text() == "program"
+    assert (root / "usr/local/share/man/man8/finalstage.8").read_text() == ".TH"
     assert (root / "etc/init.d/finalstage").stat().st_mode & 0o777 == 0o755
     assert (root / "etc/plain").stat().st_mode & 0o777 == 0o644
     assert (root / "sbin/poweroff").read_text() == WRAPPER
@@ -140,7 +144,7 @@ def test_dry_run_says_everything_and_changes_nothing(
     assert on(root, "install", "--dry-run") == 0
     assert everything(root) == before
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 8
+    assert len(said) == 9
     assert "finalstage: would write /etc/plain" in said
     assert "finalstage: would move /sbin/poweroff to /sbin/poweroff.finalstage-original" in said
     on(root, "install")
@@ -148,7 +152,7 @@ def test_dry_run_says_everything_and_changes_nothing(
     capsys.readouterr()
     assert on(root, "uninstall", "--dry-run") == 0
     assert everything(root) == installed
-    assert len(capsys.readouterr().out.splitlines()) == 8
+    assert len(capsys.readouterr().out.splitlines()) == 9
 
 
 @pytest.mark.parametrize(
