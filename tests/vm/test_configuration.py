@@ -14,6 +14,7 @@ from tests.vm.rows import DIRECT, RETURN, Row
 from tests.vm.stacks import MAIN, MAIN_BUSY
 from tests.vm.test_guardian import with_fault
 from tests.vm.test_stand_in import PROOF
+from tests.vm.test_systemd import DRACUT, OTHER, POWEROFF
 
 TOOL = PROJECT / "dist" / "finalstage"
 ECHO = Path("/usr/bin/echo")
@@ -113,7 +114,7 @@ ROWS = [
     ),
     down(
         "systemd",
-        "systemctl poweroff",
+        POWEROFF,
         name="stands in by configuration, hooks",
         earlier="\n".join(
             (
@@ -153,3 +154,20 @@ def test_no_hook_is_run_twice_where_the_stage_dies_and_begins_again(happen: Happ
         moment: outcome.console.count(f"hook {moment}: ") for moment in ("start", "closed", "last")
     }
     assert counts == {"start": 1, "closed": 1, "last": 1}
+
+
+def test_dracut_has_the_last_word_where_the_configuration_says_so(happen: Happen) -> None:
+    """As without finalstage; without that configuration it has not: tests.vm.test_systemd."""
+    wanted = configuration("[systemd]", 'shutdown-tree = "other"')
+    row = down(
+        "systemd",
+        POWEROFF,
+        name="the place is left to dracut's tree",
+        earlier=f"{DRACUT}\n{wanted}",
+        tools=("other",),
+        expected=Expected(says=(OTHER,)),
+    )
+    outcome = happen(row)
+    assert OTHER in outcome.console
+    assert "finalstage [" not in outcome.console
+    assert outcome.copies.halves >= 2
