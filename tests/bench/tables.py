@@ -19,6 +19,7 @@ WHY = {
     START: "the launcher enters the tree; the interpreter starts, and imports",
     "prepare": "what was asked for is read, memory is locked",
     "defuse": "the first scan",
+    "start": "programs of the administrator's own are looked for; there are none",
     "kill": "every process is asked to end; there is none but one shell",
     "files": "key files in memory are looked for",
     "unblock": "devices that were left suspended are looked for",
@@ -29,9 +30,11 @@ WHY = {
     "free": "nothing is left to do",
     "seal": "nothing is left to do",
     "flush": "nothing is left to do",
+    "closed": "programs of the administrator's own are looked for; there are none",
     "keys": "keyrings of all users are cleared",
     "scrub": "freed keys are waited for; where there was encryption, free memory is overwritten",
     "report": "what remains is looked for, and named",
+    "last": "programs of the administrator's own are looked for; there are none",
     "down": "sync(2), then reboot(2)",
 }
 """What finalstage does in each phase that the oracle does not."""
