@@ -45,8 +45,10 @@ def _differences(found: Mapping[str, str], expected: Mapping[str, str]) -> list[
 
 
 def judges(hardware: Hardware) -> Hardware:
-    """The machine on which the disks of `hardware` are judged: nothing special but its disks."""
-    return Hardware(tuple(replace(disk, bus="virtio") for disk in hardware.disks))
+    """The machine on which the disks of `hardware` are judged: nothing special but its disks, and
+    the kernel that the modules on the tray are of."""
+    disks = tuple(replace(disk, bus="virtio") for disk in hardware.disks)
+    return Hardware(disks, kernel=hardware.kernel)
 
 
 async def judge(
