@@ -121,12 +121,14 @@ class Carried:
             if entry.kind == "l":
                 place.symlink_to(entry.target)
             elif entry.kind == "d":
-                place.mkdir(exist_ok=True)
+                if not place.is_dir():  # not one of the tree's own
+                    place.mkdir()
+                    place.chmod(entry.mode)
             else:
                 place.write_bytes(self.contents[entry.path])
                 place.chmod(entry.mode)
         if self.entries:
-            (root / MANIFEST).parent.mkdir(exist_ok=True)
+            (root / MANIFEST).parent.mkdir(mode=0o755, exist_ok=True)
             (root / MANIFEST).write_bytes(self._manifest())
 
     def is_in(self, root: Path) -> bool:

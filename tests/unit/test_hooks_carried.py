@@ -180,6 +180,19 @@ def test_a_tree_is_compared_with_what_it_should_carry(directory: Path, tmp_path:
     assert not found.is_in(tree)
 
 
+def test_modes_do_not_depend_on_the_umask(directory: Path, tmp_path: Path) -> None:
+    script(directory / "start/10-say")
+    found, places, _ = collected(directory)
+    (tmp_path / "tree").mkdir()
+    before = os.umask(0o077)
+    try:
+        found.write(tmp_path / "tree")
+    finally:
+        os.umask(before)
+    for path in (places[0], "etc/finalstage/hooks", "usr/bin"):
+        assert (tmp_path / "tree" / path).stat().st_mode & 0o777 == 0o755
+
+
 # -- what is not ---------------------------------------------------------------------------------
 
 

@@ -13,8 +13,6 @@ from tests.vm.inits import CLOSED, down
 from tests.vm.rows import DIRECT, RETURN, Row
 from tests.vm.stacks import MAIN, MAIN_BUSY
 from tests.vm.test_guardian import with_fault
-from tests.vm.test_stand_in import PROOF
-from tests.vm.test_systemd import DRACUT, OTHER, POWEROFF
 
 TOOL = PROJECT / "dist" / "finalstage"
 ECHO = Path("/usr/bin/echo")
@@ -27,9 +25,9 @@ finalstage check
 finalstage stage"""
 
 
-def hook(place: str, text: str, interpreter: str = "/bin/sh") -> str:
-    """Shell text that puts a program into the folder of a moment."""
-    path = f"{HOOKS}/{place}"
+def hook(place: str, text: str, interpreter: str = "/bin/sh", tree: str = "") -> str:
+    """Shell text that puts a program into the folder of a moment, of the machine or of a tree."""
+    path = f"{tree}{HOOKS}/{place}"
     lines = (f"#!{interpreter}", *text.strip().splitlines())
     return "\n".join(
         (
@@ -90,7 +88,16 @@ SAID = (
     "ran 2 programs of hooks/last",
     "remaining 0, keys left 0",
 )
-GARBAGE = "dd if=/dev/urandom of=/run/initramfs/etc/finalstage.conf bs=4k count=4 2>/dev/null"
+SAYS_SO = 'echo "hook $FINALSTAGE_MOMENT $1 ${BASH_VERSION%%.*}"'
+TREE = "/run/initramfs"
+GARBAGE = f"mkdir {TREE}/etc; dd if=/dev/urandom of={TREE}/etc/finalstage.conf bs=4k count=4"
+MOMENTS = ("start", "closed", "last")
+IN_TREE = "\n".join(
+    (
+        f"mkdir {TREE}/bin; cp /bin/busybox {TREE}/bin/sh",
+        *(hook(f"{moment}/x", SAYS, tree=TREE) for moment in MOMENTS),
+    )
+)
 
 ROWS = [
     Row(
@@ -107,28 +114,23 @@ ROWS = [
         MAIN,
         DIRECT,
         "reboot",
-        staging=configuration("width = 8") + STAGE,
         before=(GARBAGE,),
-        programs=(TOOL,),
         expected=Expected(says=("ignoring the option", "remaining 0, keys left 0")),
     ),
     down(
         "systemd",
-        POWEROFF,
-        name="stands in by configuration, hooks",
+        "systemctl poweroff",
+        name="configured, hooks",
         earlier="\n".join(
             (
-                configuration("[systemd]", "stand-in = true"),
-                hook("last/10-says", 'echo "hook $FINALSTAGE_MOMENT $1 ${BASH_VERSION%%.*}"',
-                     "/usr/bin/env bash"),
-                PROOF,
+                configuration("width = 8"),
+                hook("start/x", SAYS_SO, "/usr/bin/env bash"),
+                hook("last/x", SAYS_SO, "/usr/bin/env bash"),
             )
         ),
-        expected=Expected(
-            says=(*CLOSED.says, "ran 1 programs of system-shutdown", "hook last poweroff 5")
-        ),
+        expected=Expected(says=(*CLOSED.says, "hook start poweroff 5", "hook last poweroff 5")),
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.slug)
@@ -142,32 +144,11 @@ def test_no_hook_is_run_twice_where_the_stage_dies_and_begins_again(happen: Happ
         "configured, main, return, killed once",
         MAIN,
         with_fault("kill@phase:settle,once", path=RETURN),
-        staging="\n".join(hook(f"{moment}/x", SAYS) for moment in ("start", "closed", "last"))
-        + STAGE,
-        programs=(TOOL,),
+        before=(IN_TREE,),
     )
     outcome = happen(row)
     assert not outcome.problems
     assert "starting it once more" in outcome.console
     assert "at hooks/start: they have been run before" in outcome.console
-    counts = {
-        moment: outcome.console.count(f"hook {moment}: ") for moment in ("start", "closed", "last")
-    }
+    counts = {moment: outcome.console.count(f"hook {moment}: ") for moment in MOMENTS}
     assert counts == {"start": 1, "closed": 1, "last": 1}
-
-
-def test_dracut_has_the_last_word_where_the_configuration_says_so(happen: Happen) -> None:
-    """As without finalstage; without that configuration it has not: tests.vm.test_systemd."""
-    wanted = configuration("[systemd]", 'shutdown-tree = "other"')
-    row = down(
-        "systemd",
-        POWEROFF,
-        name="the place is left to dracut's tree",
-        earlier=f"{DRACUT}\n{wanted}",
-        tools=("other",),
-        expected=Expected(says=(OTHER,)),
-    )
-    outcome = happen(row)
-    assert OTHER in outcome.console
-    assert "finalstage [" not in outcome.console
-    assert outcome.copies.halves >= 2
