@@ -49,7 +49,11 @@ class Carried:
 
     def _try(self, act: Callable[[Carried], None]) -> None:
         new = Carried(dict(self.entries), dict(self.contents), self.total)
-        act(new)
+        try:
+            act(new)
+        except OSError as error:  # what is asked of the machine on the way, not of one file
+            reason = f"{error.filename}: {(error.strerror or '').lower()}"
+            raise WrongError(reason, "see to it that it can be read") from error
         self.entries, self.contents, self.total = new.entries, new.contents, new.total
 
     def put(self, place: str, data: bytes, mode: int) -> None:

@@ -63,7 +63,11 @@ def _needs_of_script(data: bytes) -> Iterator[Path]:
 
 def _found_by_env(argument: str) -> Path:
     """Return the program that env(1) executes: the first word that is not for itself."""
-    words = shlex.split(argument.strip().removeprefix("-S"))
+    try:
+        words = shlex.split(argument.strip().removeprefix("-S"))
+    except ValueError as error:
+        reason = f"its first line makes no sense: {str(error).lower()}"
+        raise WrongError(reason, "see env(1), -S") from error
     program = next((word for word in words if word[:1] != "-" and "=" not in word), "")
     found = shutil.which(program, path=SEARCHED)
     if not found:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import InterpSegment
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from finalstage.cli import carried, closure, files, hooks
 from finalstage.cli.carried import Carried
@@ -191,6 +194,37 @@ def test_modes_do_not_depend_on_the_umask(directory: Path, tmp_path: Path) -> No
         os.umask(before)
     for path in (places[0], "etc/finalstage/hooks", "usr/bin"):
         assert (tmp_path / "tree" / path).stat().st_mode & 0o777 == 0o755
+
+
+def damage(at: int, by: bytes) -> bytes:
+    """An ELF file in which something was overwritten."""
+    return ELF[:at] + by + ELF[at + len(by) :]
+
+
+ELF = Path("/usr/bin/true").read_bytes()
+STARTS = st.sampled_from(
+    [b"", b"#!", b"#!/bin/sh", b"#!/usr/bin/env ", b"#!/usr/bin/env -S ", b"\x7fELF"]
+)
+RESTS = st.one_of(
+    st.binary(max_size=300),
+    st.text("abc /\\'\"-=S\0\r\n").map(str.encode),
+    st.builds(damage, st.integers(4, 900), st.binary()),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(STARTS, RESTS)
+@example(b"#!/usr/bin/env -S ", b'"')
+@example(b"", ELF)
+def test_no_program_whatever_is_more_than_wrong(start: bytes, rest: bytes) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        hook = Path(place, "start/x")
+        hook.parent.mkdir()
+        hook.write_bytes(start + rest)
+        hook.chmod(0o755)
+        found, places, problems = collected(Path(place))
+        assert len(places) + len(problems) == 1
+        assert bool(found.contents) == bool(places)
 
 
 # -- what is not ---------------------------------------------------------------------------------
