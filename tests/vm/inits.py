@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.vm.cache import PROJECT
@@ -33,15 +34,20 @@ def down(
     **fields: Any,
 ) -> Row:
     """A machine that has booted the root `root`, by default that named like its init, goes down by
-    its init's own `command`. `earlier` is shell text that is run before finalstage is installed.
+    its init's own `command`. `earlier` is shell text that is run before finalstage is installed;
+    where there is none, that is done but once for all such rows.
     """
+    stack = with_init(root or init)
+    staging = f"{earlier}\n{installed(init)}"
+    if not earlier:
+        stack = replace(stack, prepared=staging, brought=(TOOL,))
     return Row(
         f"{root or init}: {name or command}",
-        with_init(root or init),
+        stack,
         command,
         verb,
-        staging=f"{earlier}\n{installed(init)}",
-        programs=(TOOL, *programs),
+        staging=staging if earlier else "",
+        programs=(TOOL, *programs) if earlier else programs,
         **{"expected": CLOSED, **fields},
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tests.vm.content import File
@@ -30,6 +31,10 @@ class Stack:
         File("/data/old", 300_000),
         File("/data/secret", MIB, secret=True),
     )
+    # Shell text that has been run in the machine before it was saved, with the files of `brought` in
+    # /run/tray by their names.
+    prepared: str = ""
+    brought: tuple[Path, ...] = ()
     # The image builder by whose initramfs it has booted (builders.py), if not by the guest's own.
     initramfs: str = ""
 

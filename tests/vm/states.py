@@ -43,6 +43,8 @@ def base(hardware: Hardware, builder: str = "") -> State:
 
 def built(stack: Stack) -> State:
     """A machine whose root lies on `stack` and whose PID 1, a shell on that root, waits."""
+    if stack.prepared:
+        return _prepared(stack)
     if stack.initramfs and stack.root != INITRAMFS:
         return _rebooted(stack)
     start = base(stack.hardware, stack.initramfs)
@@ -65,6 +67,34 @@ def built(stack: Stack) -> State:
         tray.unlink()
 
     return State(once(f"stack-{key}", lambda folder: asyncio.run(build(folder))))
+
+
+def _prepared(stack: Stack) -> State:
+    """A machine in which something was done: once, for all rows that begin with it."""
+    before = built(replace(stack, prepared="", brought=()))
+    key = digest(before.folder.name, stack.prepared, stack.brought, *stack.brought)
+
+    async def build(folder: Path) -> None:
+        state, tray = State(folder), folder / "tray.raw"
+        _copy(before, state, stack.hardware)
+        files = {file.name: file.read_bytes() for file in stack.brought}
+        mebibytes = content.fill_tray(tray, {}, files)
+        disks = images(state, stack.hardware)
+        async with Machine(stack.hardware, disks, tray, state=before, ram=state.ram) as machine:
+            await machine.run(f"{unpack(mebibytes)}\n{stack.prepared}\nrm -r /run/tray; sync")
+            await machine.save(state)
+        tray.unlink()
+
+    return State(once(f"prepared-{key}", lambda folder: asyncio.run(build(folder))))
+
+
+def _copy(before: State, state: State, hardware: Hardware) -> None:
+    """Copy a machine's RAM and disks."""
+    files = {before.ram: state.ram}
+    for name, image in images(before, hardware).items():
+        files[image] = images(state, hardware)[name]
+    for source, target in files.items():
+        subprocess.run(("cp", "--sparse=always", source, target), check=True)
 
 
 def _rebooted(stack: Stack) -> State:
