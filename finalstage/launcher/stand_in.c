@@ -160,6 +160,8 @@ void execute_original(char **arguments, const char *why)
     }
     say_aloud("leaving it to the original", why);
     setpriority(PRIO_PROCESS, 0, 0);
+    if (chdir("/") < 0) /* where PID 1 is, as a rule: the search may have left us in a tree */
+        say_aloud("cannot leave the tree of", strerror(errno));
     execv(place, arguments);
     say_aloud("cannot execute", strerror(errno));
 }
