@@ -91,6 +91,27 @@ RECIPES = {
         "rc-update add listen default",
         init="/sbin/openrc-init",
     ),
+    # As Debian has it: OpenRC in the place of sysv-rc.
+    "openrc-sysvinit": Recipe(
+        (*_SYSV, "openrc", "sysvinit-core"),
+        ("common", "openrc"),
+        """
+        sed -i '/getty/d' /etc/inittab
+        rc-update add listen default""",
+    ),
+    # s6-linux-init has no package: scripts do what its programs do, around the real s6-svscan.
+    "s6-linux-init": Recipe(
+        ("busybox-static", "execline", "s6"),
+        ("common", "s6-linux-init"),
+        """
+        /bin/busybox --install -s
+        ln -sf /etc/s6-linux-init/current/bin/init /sbin/init
+        for each in halt poweroff reboot; do
+            rm /sbin/$each
+            printf '#!/bin/sh\\nexec s6-linux-init-hpr -%.1s\\n' $each >/sbin/$each
+            chmod 755 /sbin/$each
+        done""",
+    ),
     "runit": Recipe(
         (*_SYSV, "runit", "runit-init"),
         ("common", "runit"),

@@ -14,11 +14,10 @@ TOOL = PROJECT / "dist" / "finalstage"
 CLOSED = Expected(says=("remaining 0, keys left 0",))
 
 
-def installed(init: str) -> str:
-    """Shell text that installs finalstage for an init. /run may forbid programs."""
-    return f"""
+# /run may forbid programs. It sees by itself which init this is.
+INSTALLED = """
 install -m 755 /run/tray/finalstage /root/finalstage
-/root/finalstage install --init {init}
+/root/finalstage install
 rm /root/finalstage"""
 
 
@@ -38,7 +37,7 @@ def down(
     where there is none, that is done but once for all such rows.
     """
     stack = with_init(root or init)
-    staging = f"{earlier}\n{installed(init)}"
+    staging = f"{earlier}\n{INSTALLED}"
     if not earlier:
         stack = replace(stack, prepared=staging, brought=(TOOL,))
     return Row(

@@ -31,8 +31,8 @@ class Stack:
         File("/data/old", 300_000),
         File("/data/secret", MIB, secret=True),
     )
-    # Shell text that has been run in the machine before it was saved, with the files of `brought` in
-    # /run/tray by their names.
+    # Shell text that has been run in the machine before it was saved, with the files of `brought`
+    # in /run/tray.
     prepared: str = ""
     brought: tuple[Path, ...] = ()
     # The image builder by whose initramfs it has booted (builders.py), if not by the guest's own.
