@@ -14,6 +14,7 @@ from finalstage.free import free
 from finalstage.layers import dm
 from finalstage.stack import io_below, rounds
 from finalstage.value import Value
+from finalstage.world import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ class Sealing:
         self.layers = [layer for layer in devices if layer.has_key]
         # What stands on those that have to be wiped: known when their inactive tables are dropped.
         self.above: list[dm.Dm] = []
+        # Those whose inactive tables would not be dropped.
+        self.stale: set[str] = set()
+        # Those that would not be suspended, and came back to say so: why.
+        self.refused: dict[str, str] = {}
         # Of those that are done, why a key may remain in them.
         self.errors: dict[str, str] = {}
 
@@ -91,7 +96,9 @@ class Sealing:
         stale = [layer for layer in self.layers if layer.inactive_table]
         failed = self.each(stale, lambda layer: self.kernel.dm_clear(layer.device), ANSWER_SECONDS)
         for layer in stale:
-            if not layer.has_live_key and not failed[layer.id]:
+            if failed[layer.id]:
+                self.stale.add(layer.id)
+            elif not layer.has_live_key:
                 self.errors[layer.id] = ""
 
     def suspend_all(self, silent: set[str]) -> None:
@@ -134,9 +141,18 @@ class Sealing:
         topmost comes first: what is suspended below it would hold its I/O."""
         self.each(
             [layer for group in rounds(self.stack, layers) for layer in group],
-            lambda layer: self.kernel.dm_suspend(layer.device, lockfs=False, flush=False),
+            self.suspend_one_hard,
             SUSPEND_SECONDS,
         )
+
+    def suspend_one_hard(self, layer: dm.Dm) -> None:
+        """Do that with one of them, and take in why not if it is refused."""
+        self.refused.pop(layer.id, None)
+        try:
+            self.kernel.dm_suspend(layer.device, lockfs=False, flush=False)
+        except OSError as error:
+            self.refused[layer.id] = describe(error)
+            raise
 
     def active(self) -> list[dm.Dm]:
         """Return those that are not done and not suspended, by looking. What is gone holds no
@@ -166,8 +182,8 @@ class Sealing:
         """Wipe the keys of all that are suspended, then put error tables in their place.
 
         An error table also ends what waits for the device: an array above it would have reboot(2)
-        hang. It destroys the old table, and with it the key of an integrity target, for which
-        there is no message.
+        hang. It destroys the old tables, and with them the key of an integrity target, for which
+        there is no message, and that of an inactive one that would not be dropped.
         """
         active = {layer.id for layer in self.active()}
         ready = [
@@ -182,6 +198,8 @@ class Sealing:
         for layer in ready:
             if any(target.type in dm.WITHOUT_MESSAGE for target in layer.targets):
                 wiped[layer.id] = wiped[layer.id] or "there is no message for it"
+            if layer.id in self.stale:
+                wiped[layer.id] = wiped[layer.id] or "its inactive table would not be dropped"
         to_replace = [layer for layer in ready if self.let_errors_flow or wiped[layer.id]]
         replaced = self.each(
             to_replace,
@@ -210,14 +228,22 @@ class Sealing:
 
     def wait_for_the_rest(self) -> None:
         """Wait for suspends that still hang: a disk may come back, or run out of time."""
-        while self.kernel.now() < self.until and self.active():
+        while self.kernel.now() < self.until and any(
+            layer.id not in self.refused for layer in self.active()
+        ):
             self.kernel.sleep(min(LOOK_SECONDS, self.until - self.kernel.now()))
             self.wipe()
 
     def found(self) -> list[Sealed]:
         """Say of each device how it went."""
-        stuck = "it cannot be suspended, something below does not answer"
-        return [Sealed(layer, self.errors.get(layer.id, stuck)) for layer in self.layers]
+        return [Sealed(layer, self.errors.get(layer.id, self.why(layer))) for layer in self.layers]
+
+    def why(self, layer: dm.Dm) -> str:
+        """Return why a device is not suspended."""
+        reason = self.refused.get(layer.id, "")
+        if reason:
+            return f"it cannot be suspended: {reason}"
+        return "it cannot be suspended, something below does not answer"
 
     def each(
         self,

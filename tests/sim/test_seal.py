@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 from finalstage.kernel import Target
 from finalstage.scan import scan
 from finalstage.seal import Sealed, seal
@@ -46,6 +49,30 @@ def test_a_stack_that_hangs_is_waited_for_once() -> None:
     hung = {"block:253:6", "block:253:7"}
     assert not any(each.error for each in sealed(kernel, hung, 5))
     assert not any(device.has_key() for device in machine.devices.values())
+
+
+def test_what_refuses_to_be_suspended_is_named_and_not_waited_for() -> None:
+    invalid = OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    kernel = SimKernel(main_stack(), {"dm_suspend": invalid})
+    (found,) = sealed(kernel, set(), 60)
+    assert found.error == "it cannot be suspended: invalid argument"
+    assert kernel.now() < 5
+
+
+def test_the_key_of_an_inactive_table_that_stays_goes_with_the_device() -> None:
+    """Also where errors must not flow: there is no other way to wipe that key."""
+    machine = main_stack()
+    machine.devices |= {
+        "8:0": disk("sda", "8:0"),
+        "253:5": Dm("dm-5", "253:5", ("8:0",), targets=(Target(0, 8, "linear"),)),
+    }
+    device = machine.the(Dm, "253:5")
+    device.inactive_table = True
+    kernel = SimKernel(machine, {"dm_clear": OSError(errno.EINVAL, os.strerror(errno.EINVAL))})
+    stack = scan(kernel, OWN_MOUNTS, OLD_ROOT)
+    found = seal(kernel, stack, set(), 60, kernel.said.append, let_errors_flow=False)
+    assert [each.error for each in found if each.layer.device == "253:5"] == [""]
+    assert not device.has_key()
 
 
 def test_what_had_a_key_in_an_inactive_table_alone_goes_on() -> None:
