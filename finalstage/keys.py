@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 KEYRING_SECONDS = 5.0
 COLLECT_SECONDS = 2.0
 RCU_SECONDS = 1.0
+RCU_PERIODS = 0.1
 FIRST_LOOK, SLOWEST_LOOK = 0.002, 0.05
 FILE_SECONDS = 5.0
 
 SECRET_TYPES = frozenset(("user", "logon", "big_key", "encrypted", "trusted", "rxrpc", "ceph"))
 """Types of keys whose payload is a secret. Others hold public keys, names and numbers."""
+
+KEYS, USERS = "/proc/keys", "/proc/key-users"
+"""Before Linux 4.0 the first was not always there: key_proc_init() in security/keys/proc.c."""
+
+GC_DELAY = "/proc/sys/kernel/keys/gc_delay"
 
 KEY_FILES = ("/run/cryptsetup-keys.d", "/run/cryptsetup-initramfs")
 """Where keys lie in files while a machine runs: crypttab(5)."""
@@ -69,6 +75,10 @@ def clear(kernel: Kernel, until: float) -> list[Line]:
     elif call.error:
         problems.append(describe(call.error))
     lines = [Line(f"cannot clear all keyrings: {problem}", bad=True) for problem in problems]
+    lines += [
+        Line(f"cannot see whether keys remain: there is no {path}", bad=True)
+        for path in _unseen(kernel)
+    ]
     secrets, others = _collected(kernel, min(until, kernel.now() + COLLECT_SECONDS))
     count = sum(cleared.values())
     if count:
@@ -82,9 +92,9 @@ def clear(kernel: Kernel, until: float) -> list[Line]:
 def _clear_all(kernel: Kernel, cleared: dict[int, int], problems: list[str]) -> None:
     """Clear everybody's keyrings, root's last, since as root everybody's quota is seen."""
     try:
-        kernel.write("/proc/sys/kernel/keys/gc_delay", b"0")
+        kernel.write(GC_DELAY, b"0")
     except FileNotFoundError:
-        return  # a kernel without keyrings
+        pass  # a kernel without keyrings, or without settings
     except OSError as error:
         problems.append(f"expired keys stay a while: {describe(error)}")
     for uid in sorted({0, *users(kernel)}, reverse=True):
@@ -108,10 +118,10 @@ def _revoke_others(kernel: Kernel) -> None:
 
 
 def users(kernel: Kernel) -> dict[int, int]:
-    """Return how many keys each user has: /proc/key-users, ``uid: usage keys/instantiated …``."""
+    """Return how many keys each user has: ``uid: usage keys/instantiated …``."""
     found = {}
     try:
-        lines = text(kernel, "/proc/key-users").splitlines()
+        lines = text(kernel, USERS).splitlines()
     except OSError:
         return {}
     for line in lines:
@@ -123,10 +133,10 @@ def users(kernel: Kernel) -> dict[int, int]:
 
 
 def visible(kernel: Kernel) -> list[Key]:
-    """Return the keys that root can see: /proc/keys."""
+    """Return the keys that root can see."""
     found = []
     try:
-        lines = text(kernel, "/proc/keys").splitlines()
+        lines = text(kernel, KEYS).splitlines()
     except OSError:
         return []
     for line in lines:
@@ -138,6 +148,21 @@ def visible(kernel: Kernel) -> list[Key]:
                 continue
             found.append(Key(serial, fields[1], owner, fields[7], fields[8].strip()))
     return found
+
+
+def _unseen(kernel: Kernel) -> list[str]:
+    """Return what is missing of that by which keys are seen; a kernel without keyrings has nothing
+    of it."""
+    missing = [path for path in (KEYS, USERS, GC_DELAY) if not _is_there(kernel, path)]
+    return [path for path in missing if path != GC_DELAY and len(missing) < 3]
+
+
+def _is_there(kernel: Kernel, path: str) -> bool:
+    try:
+        kernel.read(path)
+    except OSError:
+        return False
+    return True
 
 
 def _collected(kernel: Kernel, until: float) -> tuple[list[str], list[str]]:
@@ -159,9 +184,12 @@ def let_go(kernel: Kernel, until: float) -> None:
     and only then its payload is overwritten: key_garbage_collector() in security/keys/gc.c.
 
     Twice, since the first wait may end with a period that was under way as the key was taken off.
+    A kernel that cannot be asked for it (before 4.3, or with processors that have no tick) gets the
+    time for some periods instead.
     """
     for _ in range(2):
-        bounded(kernel, "let go", kernel.wait_for_rcu, RCU_SECONDS, until)
+        if bounded(kernel, "let go", kernel.wait_for_rcu, RCU_SECONDS, until):
+            kernel.sleep(max(0.0, min(RCU_PERIODS, until - kernel.now())))
     kernel.sleep(FIRST_LOOK)
 
 

@@ -43,7 +43,7 @@ def scan(
         if found:
             seen = seen.but(claimed=seen.claimed.union(layer.id for layer in found))
     problems += [layer.problem for layer in layers if layer.problem]
-    return Stack(layers=lean(layers), problems=tuple(problems))
+    return Stack(layers=lean(layers), problems=tuple(problems), blind=seen.blind)
 
 
 def _recognise(

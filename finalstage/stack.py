@@ -51,10 +51,12 @@ class Layer(Value):
 
 
 class Stack(Value):
-    """All layers of a machine at one moment. `problems` says what could not be read."""
+    """All layers of a machine at one moment. `problems` says what could not be read. It is `blind`
+    where no block device is among them because nobody can tell which there are."""
 
     layers: tuple[Layer, ...]
     problems: tuple[str, ...] = ()
+    blind: bool = False
 
     def get(self, id: str) -> Layer | None:
         """Return a layer by its id."""

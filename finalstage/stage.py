@@ -66,6 +66,7 @@ SYNC_SECONDS, SYNC_BESIDE_SECONDS = 10.0, 1.0
 """The latter where something hangs: then sync(2) only gets the others going, and never returns."""
 
 RCU_EXPEDITED = "/sys/kernel/rcu_expedited"
+KEEP_ALL = "/proc/sys/kernel/printk_devkmsg"
 
 MOST_TOLD, LONG_SECONDS = 60, 2.0
 """How many layers the console is told of as they are closed, and which of the others too."""
@@ -197,9 +198,7 @@ class Stage:
         for problem in self.request.problems:
             self.console.problem(problem)
         self.attempt("lock memory", self.kernel.lock_memory)
-        # Else only ten records are taken in five seconds: Documentation/admin-guide/sysctl/kernel.
-        keep_all = bind(self.kernel.write, "/proc/sys/kernel/printk_devkmsg", b"on\n")
-        self.attempt("keep all records", keep_all)
+        self.attempt("keep all records", self.keep_all_records)
         self.attempt("have the kernel hurry", bind(self.expedite_rcu, b"1"))
         if not self.request.as_pid1:
             self.console.problem("not started by PID 1: it stays, and with it what it holds")
@@ -210,6 +209,14 @@ class Stage:
             function()
         except Exception as error:
             self.console.problem(f"cannot {what}: {describe(error)}")
+
+    def keep_all_records(self) -> None:
+        """Have the kernel's log take more than ten records in five seconds:
+        Documentation/admin-guide/sysctl/kernel.rst."""
+        try:
+            self.kernel.write(KEEP_ALL, b"on\n")
+        except FileNotFoundError:
+            return  # before Linux 4.9 it takes all
 
     def expedite_rcu(self, value: bytes) -> None:
         """Have the kernel be quick where it waits until nobody reads something any more, as for
@@ -376,7 +383,7 @@ class Stage:
         call = self.kernel.start("scan", act)
         self.kernel.wait((call,), min(SCAN_SECONDS, self.until - self.kernel.now()))
         if isinstance(call.value, Stack):
-            self.has_looked, self.has_changed = True, False
+            self.has_looked, self.has_changed = self.has_looked or not call.value.blind, False
             self.unsure = self.unsure or bool(call.value.problems) or gives_way(call.value)
             for layer in call.value.closing:
                 self.seen.setdefault(layer.id, layer)  # as it was before it was sealed

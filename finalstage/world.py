@@ -57,7 +57,7 @@ class SwapArea(Value):
 class World(Value):
     """All of it, and what could not be read. `old_root` is where the root of before hangs now, and
     `claimed` are the ids of the layers that other kinds have already seen in it. `before` are the
-    layers of the last scan."""
+    layers of the last scan. It is `blind` where nobody can tell which block devices there are."""
 
     blocks: tuple[Block, ...]
     mounts: tuple[mountinfo.Entry, ...]
@@ -66,6 +66,7 @@ class World(Value):
     old_root: str = ""
     claimed: frozenset[str] = frozenset()
     before: tuple[Layer, ...] = ()
+    blind: bool = False
 
     @derived
     def by_name(self) -> dict[str, str]:
@@ -129,17 +130,27 @@ def holding_mounts(world: World, path: str) -> list[str]:
 def look(kernel: Kernel) -> World:
     """Read it. Never raises: what cannot be read is missing, and named in `problems`."""
     problems: list[str] = []
+    blocks = _blocks(kernel, problems)
     return World(
-        blocks=tuple(_blocks(kernel, problems)),
+        blocks=tuple(blocks or ()),
         mounts=tuple(_mounts(kernel, problems)),
         swaps=tuple(swaps(kernel, problems)),
         problems=tuple(problems),
+        blind=blocks is None,
     )
 
 
 def text(kernel: Kernel, path: str) -> str:
     """Return a one-line file without its newline."""
     return kernel.read(path).decode("utf-8", "surrogateescape").rstrip("\n")
+
+
+def text_if_there(kernel: Kernel, path: str) -> str:
+    """Return the same, or "" where an older kernel has no such file."""
+    try:
+        return text(kernel, path)
+    except FileNotFoundError:
+        return ""
 
 
 def _mapper_major(kernel: Kernel) -> str:
@@ -162,12 +173,13 @@ def _mapper_major(kernel: Kernel) -> str:
     return ""
 
 
-def _blocks(kernel: Kernel, problems: list[str]) -> list[Block]:
+def _blocks(kernel: Kernel, problems: list[str]) -> list[Block] | None:
+    """Return the block devices, or None where they cannot be listed."""
     try:
         names = sorted(kernel.listdir(BLOCKS))
     except OSError as error:
         problems.append(f"cannot list the block devices: {describe(error)}")
-        return []
+        return None
     major = _mapper_major(kernel)
     found = [
         block

@@ -106,25 +106,29 @@ class Survey:
         return tuple(block_id(block.device) for block in free)
 
     @derived
-    def has_journals_elsewhere(self) -> bool:
-        """Whether a journal may have a device of its own: its entry is then called as that is."""
+    def journals(self) -> tuple[str, ...] | None:
+        """The block devices that are the journal of some ext4, whose entry is called as the device
+        is. None if they cannot be seen."""
         try:
-            return any(name in self.world.by_name for name in self.kernel.listdir(JOURNALS))
+            names = self.kernel.listdir(JOURNALS)
         except OSError:
-            return True  # as far as can be seen
+            return None
+        devices = (self.world.by_name.get(name, "") for name in names)
+        return tuple(block_id(device) for device in devices if device)
 
     def pools(self) -> list[tuple[str, ...]]:
         """Return the devices of each btrfs; those that are missing are not there, those of a seed
         are: btrfs_sysfs_add_device() in fs/btrfs/sysfs.c."""
         if self._pools is None:
-            self._pools = []
+            pools = []
             for uuid in self.kernel.listdir(BTRFS):
                 try:
                     names = self.kernel.listdir(f"{BTRFS}/{uuid}/devices")
                 except OSError:
                     continue  # "features" stands there too
                 devices = (self.world.by_name.get(name, "") for name in sorted(names))
-                self._pools.append(tuple(device for device in devices if device))
+                pools.append(tuple(device for device in devices if device))
+            self._pools = pools
         return self._pools
 
 
@@ -193,13 +197,18 @@ def _ext4(survey: Survey, entry: Entry) -> Ground:
     """The device of its journal, where that is not in the file system itself.
 
     Only the name of the journal's thread tells: it is that of the device, with the number of the
-    journal's inode behind it if it has one. Sources: journal_task_show() in fs/ext4/sysfs.c,
+    journal's inode behind it if it has one. An older kernel does not tell the thread, and then it
+    may be any of the journals. Sources: journal_task_show() in fs/ext4/sysfs.c,
     jbd2_journal_init_dev() and _inode() in fs/jbd2/journal.c.
     """
-    if not survey.has_journals_elsewhere:
+    journals = survey.journals
+    if journals == ():
         return Ground()
     name = survey.names.get(entry.device, "")
-    pid = text(survey.kernel, f"/sys/fs/ext4/{name}/journal_task")
+    try:
+        pid = text(survey.kernel, f"/sys/fs/ext4/{name}/journal_task")
+    except FileNotFoundError:
+        return Ground(leans_on=journals or ())
     if not pid.isdigit():
         return Ground()  # it has no journal
     thread = text(survey.kernel, f"/proc/{pid}/comm")
@@ -213,11 +222,15 @@ def _btrfs(survey: Survey, entry: Entry) -> Ground:
     Source: btrfs_show_devname() in fs/btrfs/super.c.
     """
     named = device_of(survey.kernel, survey.world, entry.source)
-    for devices in survey.pools():
+    try:
+        pools = survey.pools()
+    except OSError:  # before Linux 3.14
+        return Ground(below=(block_id(named),) * bool(named), leans_on=survey.held_by_nobody())
+    for devices in pools:
         if named in devices:
             return Ground(below=tuple(block_id(device) for device in devices))
     # Which of them it is cannot be seen; so none of their devices should go before it.
-    every = (device for devices in survey.pools() for device in devices)
+    every = (device for devices in pools for device in devices)
     return Ground(leans_on=tuple(block_id(device) for device in every))
 
 

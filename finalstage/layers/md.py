@@ -5,7 +5,7 @@ Source: Documentation/admin-guide/md.rst, md_ioctl() and do_md_stop() in drivers
 
 from __future__ import annotations
 
-from errno import EBUSY, EIO, ENOENT
+from errno import EBUSY, EIO
 
 from finalstage.bounded import bind
 from finalstage.layers.monitor import monitor_id
@@ -23,7 +23,7 @@ from finalstage.monitors import (
 from finalstage.mountinfo import unescape
 from finalstage.progress import STILL_SECONDS, silent, transferred
 from finalstage.stack import Layer
-from finalstage.world import block_id, holding_mount, text
+from finalstage.world import block_id, holding_mount, text, text_if_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ def scan(kernel: Kernel, world: World) -> list[Md]:
     for block in world.blocks:
         if "md" not in block.entries:
             continue
-        state = text(kernel, f"{block.path}/md/array_state")
+        state = text_if_there(kernel, f"{block.path}/md/array_state")
         if state == "clear" and not block.slaves:
             continue
-        version = text(kernel, f"{block.path}/md/metadata_version")
+        version = text_if_there(kernel, f"{block.path}/md/metadata_version")
         external, container = version.startswith(EXTERNAL), container_of(version)
         below = [block_id(slave) for slave in block.slaves]
         leans_on: tuple[str, ...] = ()
@@ -78,7 +78,8 @@ def scan(kernel: Kernel, world: World) -> list[Md]:
             Md(
                 id=block_id(block.device),
                 kind=KIND,
-                type=text(kernel, f"{block.path}/md/level") or (CONTAINER if external else "md"),
+                type=text_if_there(kernel, f"{block.path}/md/level")
+                or (CONTAINER if external else "md"),
                 name=block.name,
                 below=(*below, *_bitmap_mount(kernel, world, block)),
                 leans_on=leans_on,
@@ -93,15 +94,10 @@ def scan(kernel: Kernel, world: World) -> list[Md]:
 
 def _bitmap_mount(kernel: Kernel, world: World, block: Block) -> tuple[str, ...]:
     """Return the mount of the file that an array's bitmap is in, and which it holds open."""
-    try:
-        if text(kernel, f"{block.path}/md/bitmap/location") != "file":
-            return ()
-    except OSError as error:
-        if error.errno != ENOENT:
-            raise
-        return ()  # its level has none
+    if text_if_there(kernel, f"{block.path}/md/bitmap/location") != "file":
+        return ()  # or its level has none
     array = ""
-    for line in kernel.read("/proc/mdstat").decode("utf-8", "surrogateescape").split("\n"):
+    for line in text_if_there(kernel, "/proc/mdstat").split("\n"):
         if line[:1].strip():
             array = line.partition(" ")[0]
         path = line.partition(", file: ")[2]

@@ -13,7 +13,7 @@ from errno import EBUSY, ESRCH
 from finalstage.monitors import become_clean, container_of, is_there, watches
 from finalstage.processes import SIGKILL, SIGTERM, all_processes, read_process
 from finalstage.stack import Layer
-from finalstage.world import block_id, mount_id, text
+from finalstage.world import block_id, mount_id, text_if_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def scan(kernel: Kernel, world: World) -> list[Layer]:
     members: dict[str, list[str]] = {}
     for block in world.blocks:
         if "md" in block.entries:
-            container = container_of(text(kernel, f"{block.path}/md/metadata_version"))
+            version = text_if_there(kernel, f"{block.path}/md/metadata_version")
+            container = container_of(version)
             if container:
                 members.setdefault(container, []).append(block.name)
     devices = world.by_name

@@ -9,7 +9,7 @@ from errno import EBUSY, ENETRESET
 
 from finalstage.layers.disk import is_there
 from finalstage.stack import Layer
-from finalstage.world import block_id, text
+from finalstage.world import block_id, text_if_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def scan(kernel: Kernel, world: World) -> list[Layer]:
         paths = _controllers(kernel, block)
         below = []
         for name, path in paths.items():
-            transport = text(kernel, f"{path}/transport")
-            if transport == "pcie":
+            transport = text_if_there(kernel, f"{path}/transport")
+            if transport in ("pcie", ""):  # before Linux 4.8 it was not said, as there was no other
                 continue
             id = f"nvme:{name}"
             below.append(id)

@@ -9,7 +9,7 @@ from errno import ENOMEM
 
 from finalstage.layers.filesystems import device_of
 from finalstage.stack import Layer
-from finalstage.world import World, block_id, holding_mount, swap_id, swaps, text
+from finalstage.world import World, block_id, holding_mount, swap_id, swaps, text_if_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def settle(kernel: Kernel, layer: Layer) -> None:
 
 def _fits(kernel: Kernel, kib: int) -> bool:
     """Whether so much memory can be had, as far as the kernel tells."""
-    for line in text(kernel, "/proc/meminfo").splitlines():
+    for line in text_if_there(kernel, "/proc/meminfo").splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
             return kib <= int(value.split()[0])

@@ -2,14 +2,15 @@
 
 A fault is keyed by the operation and its object (``("umount", "/oldroot")``) or by the operation
 alone, and is an exception to raise, seconds that it takes, or `HANG`. Time passes only in waiting
-and in calls. What is special to a kind of layer is in `tests.sim.kinds`.
+and in calls. What is special to a kind of layer is in `tests.sim.kinds`, what another kernel may
+not have in `tests.sim.lacking`.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finalstage.kernel import Call, DmStatus, Stat
 from tests.sim.faults import HANG, BlockedError, HangError, error
@@ -20,6 +21,9 @@ from tests.sim.kinds.mount import Mount, Unseen
 from tests.sim.machine import Device, Machine, Thing
 from tests.sim.processes import Processes
 from tests.sim.secrets import Secrets
+
+if TYPE_CHECKING:
+    from tests.sim.lacking import Lack
 
 __all__ = ["HANG", "BlockedError", "HangError", "SimKernel"]
 
@@ -47,7 +51,8 @@ class Lost(NamedTuple):
 
 class SimKernel(Hooks, Secrets, Processes):
     """A `Kernel` on a simulated machine. `said` is the console, `done` what was called, `struck`
-    which calls met with a fault; `down` how the machine ended and `down_at` when.
+    which calls met with a fault, `missed` which asked for something that is lacking; `down` how the
+    machine ended and `down_at` when.
 
     `stuck` is the operation that the stage waits for by itself, and for ever: it goes on no more.
     `lost` is what had something to write that will never be written.
@@ -57,14 +62,21 @@ class SimKernel(Hooks, Secrets, Processes):
 
     pid = PID
 
-    def __init__(self, machine: Machine, faults: Mapping[Any, object] | None = None) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        faults: Mapping[Any, object] | None = None,
+        lacks: Sequence[Lack] = (),
+    ) -> None:
         self.machine = machine
         self.faults = faults or {}
+        self.lacks = lacks
         self.said: list[str] = []
         self.records: list[str] = []
         self.told: list[str] = []
         self.done: list[tuple[str, str]] = []
         self.struck: list[tuple[str, str]] = []
+        self.missed: list[tuple[str, str]] = []
         self.lost: list[Lost] = []
         self.violations: list[str] = []
         self.hook_runs: list[Run] = []
@@ -88,6 +100,10 @@ class SimKernel(Hooks, Secrets, Processes):
             raise HangError.hanging
         HangError.hanging = None
         self._cost += cost
+        for lack in self.lacks:
+            if lack.covers(operation, name):
+                self.missed.append((operation, name))
+                raise lack.refuse(name)
         if self.faults:
             self._meet(operation, name)
         self.done.append((operation, name))
@@ -242,6 +258,12 @@ class SimKernel(Hooks, Secrets, Processes):
 
     def listdir(self, path: str) -> list[str]:
         self._enter("listdir", path, 0.0)
+        names = self._names_in(path)
+        for lack in self.lacks:
+            names = [name for name in names if not lack.hides(f"{path}/{name}")]
+        return names
+
+    def _names_in(self, path: str) -> list[str]:
         machine = self.machine
         if path + "/" in (BY_CLASS, BY_NAME):
             return [device.name for device in machine.devices.values() if not device.gone]

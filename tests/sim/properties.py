@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finalstage import moments, stage
@@ -22,6 +22,7 @@ from tests.sim.kernel import Lost, SimKernel
 from tests.sim.kinds.dm import Dm
 from tests.sim.kinds.mount import Mount, Unseen
 from tests.sim.kinds.swap import Swap
+from tests.sim.lacking import Lack
 from tests.sim.machine import Device, Machine, Thing
 
 BUDGET = 90
@@ -44,9 +45,11 @@ BLIND = (
 """Said where the stage cannot see what there is: then it cannot close it either."""
 
 
-def shut_down(machine: Machine, faults: Mapping[Any, object] | None = None) -> SimKernel:
+def shut_down(
+    machine: Machine, faults: Mapping[Any, object] | None = None, lacks: Sequence[Lack] = ()
+) -> SimKernel:
     """Run the stage on a machine to its end."""
-    kernel = SimKernel(machine, faults)
+    kernel = SimKernel(machine, faults, lacks)
     environment = {
         "FINALSTAGE_PID1": "no" if machine.foreign_init else "yes",
         "FINALSTAGE_STANDS_IN": "yes" if machine.hooks else "no",
@@ -60,8 +63,11 @@ def stack_of(machine: Machine) -> Stack:
     return scan(SimKernel(machine), stage.OWN_MOUNTS, OLD_ROOT)
 
 
-def complaints(machine: Machine, faults: Mapping[Any, object]) -> list[str]:
-    """Take a machine down, twice, and return what was not as it must be.
+def complaints(
+    machine: Machine, faults: Mapping[Any, object], lacks: Sequence[Lack] = ()
+) -> list[str]:
+    """Take a machine down, twice, and return what was not as it must be. Of what the kernel lacks
+    only that is an excuse which costs something.
 
     Where layers stand on one another in a circle no order is right; what that costs is tested in
     test_circle.
@@ -70,19 +76,24 @@ def complaints(machine: Machine, faults: Mapping[Any, object]) -> list[str]:
     found = wrong_rounds(before)
     saved = pickle.dumps(machine)
     excuses = Excuses(pickle.loads(saved))
-    whole = excuses.healthy and not faults
-    kernel = shut_down(machine, faults)
-    excuses.hear(kernel)
+    costly = [lack for lack in lacks if lack.costs]
+    whole = excuses.healthy and not faults and not costly
+    kernel = shut_down(machine, faults, lacks)
+    excuses.hear(kernel, kernel.missed if costly else [])
     found += wrong_order(kernel, excuses, before)
     found += wrong_words(kernel, excuses, before)
     found += keys_left(kernel, excuses)
+    found += keyrings_left(kernel)
     if not circles(before):
         found += data_lost(kernel, excuses)
     found += not_down(kernel)
     found += wrong_hooks(kernel, before, whole)
     if whole:
         found += not_whole(kernel)
-    again = shut_down(pickle.loads(saved), faults)
+    if kernel.missed:
+        found += not_said(kernel, costly)
+        found += blind_without(kernel) if not costly and not faults else []
+    again = shut_down(pickle.loads(saved), faults, lacks)
     if (again.said, again.done, again.records) != (kernel.said, kernel.done, kernel.records):
         found.append("the same machine does not go down the same way")
     return found
@@ -175,12 +186,43 @@ def keys_left(kernel: SimKernel, excuses: Excuses) -> list[str]:
     for device in kernel.machine.devices.values():
         if device.has_key():
             title = device.label if device.label.isprintable() else ascii(device.label)[1:-1]
-            named = any(f" {title}: " in line for line in said)
+            # One that would not tell what it is goes by the kernel's name.
+            named = any(f" {name}: " in line for line in said for name in (title, device.name))
             if not named and not excuses.unseen(device):
                 found.append(f"a key is left in {device.label}, and it is not said")
             if not excuses.key(device):
                 found.append(f"a key is left in {device.label}, and nothing was in the way")
     return found
+
+
+def keyrings_left(kernel: SimKernel) -> list[str]:
+    """All keyrings are cleared, and what something in the kernel still holds is named; or it is
+    said that this could not be done, or seen."""
+    keys = (*kernel.machine.keyrings.values(), kernel.machine.pinned_keys)
+    said = "".join(kernel.said)
+    if not any(keys) or "cannot see whether keys remain" in said:
+        return []
+    struck = "clear_keyrings" in {operation for operation, _ in kernel.struck}
+    found = [f"the keyring of user {uid} is left" for uid in kernel.machine.keyrings if not struck]
+    return found + [
+        f"a key is left in a keyring, and it is not said: {key}"
+        for key in kernel.machine.pinned_keys
+        if f"{KEY_LEFT}: {' '.join(key.split())}" not in said
+    ]
+
+
+def not_said(kernel: SimKernel, lacks: Sequence[Lack]) -> list[str]:
+    """What it costs that the kernel lacks something stands in the report."""
+    return [
+        f"without {lack.name}: nothing is said of it"
+        for lack in lacks
+        if not any(words in line for line in kernel.said for words in lack.said)
+    ]
+
+
+def blind_without(kernel: SimKernel) -> list[str]:
+    """Nothing is hidden from the stage by what costs nothing to be without."""
+    return [line for line in kernel.said if any(words in line for words in BLIND)]
 
 
 def data_lost(kernel: SimKernel, excuses: Excuses) -> list[str]:
@@ -302,12 +344,13 @@ class Excuses:
         self.hidden: set[str] = set()
         self.blind = False
 
-    def hear(self, kernel: SimKernel) -> None:
-        """Take in which faults were met."""
+    def hear(self, kernel: SimKernel, missed: Sequence[tuple[str, str]] = ()) -> None:
+        """Take in which faults were met, and which calls `missed` something that they needed."""
         said = "".join(kernel.said)
         self.blind = any(words in said for words in BLIND)
-        met = {word for call in kernel.struck for word in call}
-        parts = {part for _, name in kernel.struck for part in name.split("/")}
+        calls = [*kernel.struck, *missed]
+        met = {word for call in calls for word in call}
+        parts = {part for _, name in calls for part in name.split("/")}
         for key, own in self.names.items():
             if own & met or own & parts:
                 self.struck |= self.paths[key] if key.startswith("swap:") else {key}

@@ -9,6 +9,7 @@ from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.dm import Dm
 from tests.sim.kinds.loop import Loop
 from tests.sim.kinds.mount import Mount
+from tests.sim.lacking import LACKS, Lack
 from tests.sim.machine import Machine
 from tests.sim.stacks import bare_machine
 
@@ -32,9 +33,11 @@ def circle() -> Machine:
     return machine
 
 
-def shut_down(machine: Machine, faults: dict[object, object] | None = None) -> SimKernel:
+def shut_down(
+    machine: Machine, faults: dict[object, object] | None = None, lacks: tuple[Lack, ...] = ()
+) -> SimKernel:
     """Run the stage on a machine to its end."""
-    kernel = SimKernel(machine, faults)
+    kernel = SimKernel(machine, faults, lacks)
     run(kernel, ["poweroff"], {"FINALSTAGE_PID1": "yes"})
     return kernel
 
@@ -91,5 +94,16 @@ def test_one_that_does_not_turn_read_only_costs_little_time_and_is_named() -> No
     kernel = shut_down(machine)
     said = "".join(kernel.said)
     assert "cannot make it read-only, the circle of ext4 /round: " in said
+    assert kernel.down == "poweroff"
+    assert kernel.down_at <= 20
+
+
+def test_one_is_broken_all_the_same_on_a_kernel_that_cannot_make_it_read_only() -> None:
+    (without_sysrq,) = [lack for lack in LACKS if lack.name == "sysrq"]
+    kernel = shut_down(circle(), lacks=(without_sysrq,))
+    said = "".join(kernel.said)
+    assert "cannot make it read-only, the circle of ext4 /round: not there" in said
+    assert "remaining 0" in said
+    assert not any(mount.dirty for mount in kernel.machine.mounts)
     assert kernel.down == "poweroff"
     assert kernel.down_at <= 20

@@ -182,6 +182,23 @@ def test_ext4_stands_on_its_journal(files: dict[str, str], found: tuple[str, ...
     assert below(mount("ext4", "rw", device="254:0"), files=files) == found
 
 
+@pytest.mark.parametrize(
+    ("journals", "found"),
+    [
+        ({"/proc/fs/jbd2": ["vda-8", "vdb"]}, {"block:254:16"}),
+        ({"/proc/fs/jbd2": ["vda-8", "dm-0-8"]}, set()),
+        ({}, set()),
+    ],
+)
+def test_ext4_on_a_kernel_that_does_not_tell_its_journal(
+    journals: dict[str, list[str]], found: set[str]
+) -> None:
+    """Then it is one of those that are journals, if these can be seen."""
+    entry = mount("ext4", "rw", device="254:0")
+    ground = survey(entry, folders=journals).ground(entry)
+    assert (ground.below, set(ground.leans_on)) == ((), found)
+
+
 POOLS = {
     "/sys/fs/btrfs": ["features", "one", "two"],
     "/sys/fs/btrfs/one/devices": ["vda"],
@@ -201,9 +218,11 @@ def test_btrfs_leans_on_all_that_might_be_its_devices() -> None:
     assert set(found.leans_on) == {"block:254:0", "block:253:0", "block:254:16"}
 
 
-def test_btrfs_without_sys() -> None:
+def test_btrfs_on_a_kernel_that_does_not_tell_its_devices() -> None:
     entry = mount("btrfs", "rw", source="/dev/vdb")
-    assert below(entry) == ()
+    found = survey(entry).ground(entry)
+    assert found.below == ("block:254:16",)
+    assert set(found.leans_on) == {"block:254:0", "block:253:0", "block:254:16"}
 
 
 # -- servers and memory ----------------------------------------------------------------------------

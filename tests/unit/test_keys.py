@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from finalstage import fscrypt, keys
@@ -56,6 +58,17 @@ def test_a_user_that_cannot_be_cleared_is_named_and_stops_no_other() -> None:
     assert "cannot clear all keyrings: user 1001: operation not permitted" in said(lines)
     assert "keyrings are still in use by user 1001" in said(lines)
     assert "cleared 1 keys from the keyrings of 1 users" in said(lines)
+
+
+@pytest.mark.parametrize(
+    ("fault", "least"),
+    [(None, 0.0), (OSError(errno.ENOSYS, "not there"), 2 * keys.RCU_PERIODS)],
+    ids=["it can be asked", "it cannot"],
+)
+def test_what_the_kernel_frees_has_time_for_it(fault: OSError | None, least: float) -> None:
+    kernel = SimKernel(main_stack(), {"wait_for_rcu": fault} if fault else {})
+    keys.let_go(kernel, 90)
+    assert least <= kernel.now() < least + 0.1
 
 
 def test_clearing_that_hangs_is_bounded() -> None:

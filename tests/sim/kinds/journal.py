@@ -61,9 +61,8 @@ class JournalKind(Kind):
         devices = kernel.machine.devices
         for mount in kernel.machine.mounts:
             device = devices.get(mount.device)
-            wanted = device and file == f"{device.name}/journal_task"
-            if wanted and isinstance(mount, Journaled):
-                return f"{mount.thread}"
+            if mount.fstype == "ext4" and device and file == f"{device.name}/journal_task":
+                return f"{mount.thread}" if isinstance(mount, Journaled) else "<none>"
         raise error(errno.ENOENT, path)
 
     def listdir(self, kernel: SimKernel, path: str) -> list[str]:
