@@ -18,6 +18,8 @@ from tests.vm.states import INITRAMFS
 TOOL = PROJECT / "dist" / "finalstage"
 ON_ROOT = "mkdir -p /opt; cp -a /run/tray/tree /opt/tree"
 BY_TOOL = "cd /bin; cp /run/tray/finalstage .; chmod 755 finalstage; finalstage stage; cd /"
+# As on a kernel that has the system calls of Linux 3.2; a file of the old root is left open, too.
+OLDER = "exec 9</data/old; exec /run/older 312 /run/initramfs/shutdown {verb}"
 AS_CHILD = "exec sh -c '/run/initramfs/shutdown {verb}; sleep 9999'"
 # What a storage daemon looks like.
 DAEMON = "(exec -a @daemon /run/holder /data/held) &"
@@ -42,6 +44,7 @@ ROWS = [
         "reboot",
         before=(IN_PLACE, NO_PROC),
     ),
+    Row("system calls of Linux 3.2", MAIN, OLDER, tools=("older",)),
     Row(
         "a child of PID 1",
         MAIN,
