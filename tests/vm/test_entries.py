@@ -44,7 +44,13 @@ ROWS = [
         "reboot",
         before=(IN_PLACE, NO_PROC),
     ),
-    Row("system calls of Linux 3.2", MAIN, OLDER, tools=("older",)),
+    Row(
+        "system calls of Linux 3.2",
+        MAIN,
+        OLDER,
+        tools=("older",),
+        expected=Expected(says=("remaining 0, keys left 0",)),
+    ),
     Row(
         "a child of PID 1",
         MAIN,
