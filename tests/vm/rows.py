@@ -213,7 +213,7 @@ async def _perform(
     tray = Tray({"tree": row.tree}, tools, row.files)
     async with standing(stack, state, tray, folder, on_console) as started:
         machine = started.machine
-        await machine.run(row.staging)
+        await machine.run(row.staging, states.INSTALLING)
         root = ROOT if stack.root == states.INITRAMFS else ""
         await machine.run("\n".join(file.write(root) for file in row.files))
         await machine.run(

@@ -81,7 +81,8 @@ def _prepared(stack: Stack) -> State:
         mebibytes = content.fill_tray(tray, {}, files)
         disks = images(state, stack.hardware)
         async with Machine(stack.hardware, disks, tray, state=before, ram=state.ram) as machine:
-            await machine.run(f"{unpack(mebibytes)}\n{stack.prepared}\nrm -r /run/tray; sync")
+            script = f"{unpack(mebibytes)}\n{stack.prepared}\nrm -r /run/tray; sync"
+            await machine.run(script, INSTALLING)
             await machine.save(state)
         tray.unlink()
 
@@ -192,7 +193,9 @@ HEADER = 4 * MIB
 DRIVERS = """
 for driver in virtio_blk virtio_scsi sd_mod; do modprobe $driver; done
 . /lib/guest/disks"""
-# Seconds that a whole root file system may take to be unpacked, and its init to be up.
+# Seconds that finalstage may take to be installed and staged, a whole root file system to be
+# unpacked, and its init to be up.
+INSTALLING = 180
 _UNPACKING = 180
 _BOOTING = 300
 _LISTEN = f"cp -a /lib/guest {ROOT}/lib/"
