@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tests.bench.contestants import DRACUT, FINALSTAGE_DIRECT, ORACLE, Contestant
+from tests.bench.figures import START
 from tests.bench.run import IN_LOG, RECORD, measure
 from tests.bench.stacks import MAIN_TRIAL, TRIALS, Trial
 from tests.vm.stacks import on
@@ -68,7 +69,7 @@ def tally(found: Iterable[bytes]) -> Counts:
     phases: dict[str, int] = {}
     for line in found:
         if line == b"bench: control":
-            control, counting, phases, phase = 0, False, {}, "start"
+            control, counting, phases, phase = 0, False, {}, START
         elif line == b"bench: begin":
             counting = True
         elif line.startswith(b"finalstage: "):

@@ -12,7 +12,7 @@ from tests.bench.results import Going, Results
 from tests.bench.start import BARE_HELLO, FINALSTAGE, HELLO
 
 KIB, MEGABYTE = 1024, 1_000_000
-START = "start"
+START = "entry"
 """The phase before the stage's first: the launcher, the interpreter, and what is imported."""
 
 

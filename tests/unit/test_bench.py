@@ -97,7 +97,7 @@ def test_spread_is_that_of_the_worst_cell() -> None:
 
 def test_phases_reach_from_exec_to_power_off() -> None:
     spans = figures.spans(RECORDS, offset=0.3, seconds=1.5)
-    assert spans == pytest.approx({"start": 0.3, "prepare": 0.2, "close": 0.6, "down": 0.4})
+    assert spans == pytest.approx({"entry": 0.3, "prepare": 0.2, "close": 0.6, "down": 0.4})
     assert sum(spans.values()) == pytest.approx(1.5)
     assert figures.spans([], 0.3, 1.5) == {}
 
@@ -194,7 +194,7 @@ PREPARE = b'finalstage: {"at": 0.0, "event": "phase", "phase": "prepare"}'
 
 def test_calls_are_counted_by_phase() -> None:
     counts = calls.tally([*CONTROL, *[b"sys_enter: NR 1 "] * 3, PREPARE, b"sys_enter: NR 2 "])
-    assert counts == calls.Counts(4, {"start": 3, "prepare": 1})
+    assert counts == calls.Counts(4, {"entry": 3, "prepare": 1})
 
 
 def test_calls_that_were_not_seen_are_noticed() -> None:
