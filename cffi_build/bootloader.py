@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cffi_build import project
 from cffi_build.project import HOST_INTERPRETER, INTERPRETER, LIBRARY_DIR
+from cffi_build.tree import kernel_headers
 
 # DT_RPATH (not the newer DT_RUNPATH) of the program also serves the libraries that its libraries
 # need. It is an absolute path because ld.so reads /proc/self/exe to learn what $ORIGIN is, and
@@ -37,8 +38,9 @@ def one_file_bootloader() -> Path:
     module = project.BUILD / "bootloader" / f"{name}.o"
     module.parent.mkdir(parents=True, exist_ok=True)
     names = (f'-DLOADER="{HOST_INTERPRETER.name}"', f'-DBOOTLOADER="{INNER}"')
-    command = ["musl-gcc", "-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror", *names, "-c"]
-    subprocess.run([*command, str(ONE_FILE), "-o", str(module)], check=True)
+    command = ["musl-gcc", "-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror", *names]
+    command += ["-idirafter", str(kernel_headers()), "-c", str(ONE_FILE), "-o", str(module)]
+    subprocess.run(command, check=True)
     # The last of the flags is for the C library, which comes after what waf calls shared libraries.
     return bootloader(name, f"-static -Wl,--wrap=execvp {module} -Wl,-Bstatic", "musl-gcc")
 

@@ -5,11 +5,16 @@
  * anything: what is executed in its place is the ordinary bootloader, by the ld.so, and with the C
  * library, that were unpacked beside it. */
 
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
+
+#define SMALL_KIB (256UL * 1024)
 
 static const char *given; /* TMPDIR, as we found it */
 
@@ -20,14 +25,31 @@ static int holds_programs(const char *folder)
     return !access(folder, W_OK | X_OK) && !statvfs(folder, &about) && !(about.f_flag & ST_NOEXEC);
 }
 
-/* Whoever mounts /tmp noexec, or has no disk that can be written to, has another place. */
+static int in_memory(const char *folder)
+{
+    struct statfs about;
+
+    return statfs(folder, &about) || about.f_type == TMPFS_MAGIC || about.f_type == RAMFS_MAGIC;
+}
+
+static int is_small(void)
+{
+    struct sysinfo machine;
+
+    return !sysinfo(&machine) && machine.totalram / 1024 * machine.mem_unit < SMALL_KIB;
+}
+
+/* Whoever mounts /tmp noexec, or has no disk that can be written to, has another place. Where there
+ * is little memory, what is unpacked had better not lie in it: then a disk comes first. */
 __attribute__((constructor)) static void choose_folder(void)
 {
     const char *folders[] = {getenv("TMPDIR"), "/tmp", "/var/tmp", "/run", "/dev/shm"};
 
     given = folders[0];
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
-        if (folders[i] && holds_programs(folders[i])) {
+    for (int only_disks = is_small(); only_disks >= 0; only_disks--) {
+        for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+            if (!folders[i] || !holds_programs(folders[i]) || (only_disks && in_memory(folders[i])))
+                continue;
             setenv("TMPDIR", folders[i], 1);
             return;
         }

@@ -59,14 +59,14 @@ def compile_launcher(program: Path) -> None:
     sources = sorted((project.ROOT / "finalstage/launcher").glob("*.c"))
     if not sources:
         raise project.die("finalstage/launcher/ holds no C source")
-    command = ["musl-gcc", *LAUNCHER_FLAGS, "-idirafter", str(_kernel_headers())]
+    command = ["musl-gcc", *LAUNCHER_FLAGS, "-idirafter", str(kernel_headers())]
     command += ["-o", str(program), *map(str, sources)]
     if subprocess.run(command, check=False).returncode != 0:
         raise project.die("the launcher does not compile")
     subprocess.run(["strip", "--strip-all", program], check=True)
 
 
-def _kernel_headers() -> Path:
+def kernel_headers() -> Path:
     """A folder with the kernel's headers alone: beside musl's, those of glibc must not be seen."""
     folder = project.BUILD / "kernel-headers"
     folder.mkdir(parents=True, exist_ok=True)

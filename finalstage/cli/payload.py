@@ -14,6 +14,7 @@ from pathlib import Path
 
 MANIFEST = "tree.manifest"
 ARCHIVE = "tree.tar.xz"
+PIECE = 1 << 16
 
 
 class PayloadError(Exception):
@@ -109,7 +110,7 @@ def write_tree(root: Path) -> None:
             if entry.kind == "d":
                 to.mkdir()
             else:
-                to.write_bytes(_content(archive, entry))
+                _write(archive, entry, to)
             to.chmod(entry.mode)
 
 
@@ -130,9 +131,13 @@ def differences(root: Path) -> list[str]:
     return found
 
 
-def _content(archive: tarfile.TarFile, entry: Entry) -> bytes:
+def _write(archive: tarfile.TarFile, entry: Entry, to: Path) -> None:
+    """Write a file piece by piece: on a small machine there is no memory for a whole one."""
+    digest = hashlib.sha256()
     member = archive.extractfile(entry.path)
-    data = member.read() if member else b""
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
+    with to.open("wb") as file:
+        while member and (piece := member.read(PIECE)):
+            digest.update(piece)
+            file.write(piece)
+    if digest.hexdigest() != entry.sha256:
         raise PayloadError(f"{entry.path} is damaged in {payload_dir() / ARCHIVE}")
-    return data
