@@ -1,17 +1,20 @@
-"""Image builders, run for real: the initramfs by which a machine boots, with finalstage in it."""
+"""Initramfses other than the guest's own: those of image builders, run for real, with finalstage in
+them, and a small one, for a machine with little memory."""
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import distro, warehouse
+from tests.vm import debian, distro, modules, warehouse
 from tests.vm.cache import PROJECT, digest, once
-from tests.vm.guest import guest
+from tests.vm.guest import guest, pack
 from tests.vm.layers import PASSPHRASE
 
+HERE = Path(__file__).resolve().parent
 TOOL = PROJECT / "dist" / "finalstage"
 CPIO = PROJECT / "dist" / "finalstage-tree.cpio.zst"
 OVERLAYS = PROJECT / "initramfs-overlay"
@@ -68,10 +71,63 @@ exec chroot . sh -euc "$2"
 APPENDED = "cpio"
 """Not a builder: the guest's own initramfs, with the tree's segment behind it."""
 
+SMALL = "small"
+"""Nor this: one with nothing but what opens a root on LVM on LUKS, and without finalstage."""
+
+_SMALL_MODULES = tuple(f"pvpanic-mmio {MODULES}".split())
+_SMALL_PROGRAMS = ("bin/busybox", "sbin/cryptsetup", "sbin/dmsetup")
+_SMALL_INIT = f"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/sbin:/bin DM_DISABLE_UDEV=1
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t tmpfs -o mode=755 run /run
+mkdir -p /dev/disk
+for module in {" ".join(_SMALL_MODULES)}; do
+    modprobe $module
+done
+. /lib/guest/disks
+printf %s "{PASSPHRASE}" | cryptsetup open --key-file - /dev/disk/a crypt
+dmsetup create vg-root --table "0 {440 * 2048} linear /dev/mapper/crypt 2048"
+mount /dev/mapper/vg-root /mnt
+for each in dev proc sys run; do mount -o move /$each /mnt/$each; done
+exec switch_root /mnt /sbin/init
+"""
+
 
 def initramfs(name: str) -> Path:
     """The initramfs that a builder makes, with finalstage as it is in dist/ installed for it."""
+    if name == SMALL:
+        return _small()
     return _appended() if name == APPENDED else _built(name)
+
+
+def _small() -> Path:
+    parts, kernel = guest(), warehouse.kernel()
+    key = digest(parts.version, _SMALL_INIT, _SMALL_MODULES, _SMALL_PROGRAMS, Path(__file__))
+
+    def build(target: Path) -> None:
+        root, source = target / "root", modules.folder(kernel)
+        for name in ("bin", "dev", "etc", "mnt", "proc", "run", "sbin", "sys", "tmp"):
+            (root / name).mkdir(parents=True)
+        debian.pick(parts.oracle, _SMALL_PROGRAMS, root)
+        (root / "lib/guest").mkdir()
+        shutil.copy(HERE / "initramfs/lib/guest/disks", root / "lib/guest")
+        built_in = (source / "modules.builtin").read_text()
+        names = [name for name in _SMALL_MODULES if f"/{name}.ko" not in built_in]
+        modules.copy(source, modules.with_dependencies(source, names), root)
+        shutil.copy(source / "modules.builtin", root / "lib/modules" / source.name)
+        (root / "init").write_text(_SMALL_INIT)
+        (root / "init").chmod(0o755)
+        subprocess.run((root / "bin/busybox", "depmod", "-b", root, source.name), check=True)
+        pack(root, target / "plain")
+        # By gzip, which takes next to no memory to unpack.
+        (target / "initrd").write_bytes(gzip.compress((target / "plain").read_bytes(), mtime=0))
+        (target / "plain").unlink()
+        shutil.rmtree(root)
+
+    return once(f"initramfs-{SMALL}-{key}", build) / "initrd"
 
 
 def _appended() -> Path:

@@ -86,7 +86,7 @@ def _build(target: Path, initramfs: Path, suite: str) -> None:
     shutil.copytree(initramfs, work / "initramfs", symlinks=True)
     names = _modules(work / "kernel", work / "initramfs")
     (target / "modules").write_text("\n".join(names))
-    _pack(work / "initramfs", target / "initrd")
+    pack(work / "initramfs", target / "initrd")
     shutil.rmtree(work)
 
 
@@ -155,7 +155,7 @@ def _modules(kernel: Path, target: Path) -> list[str]:
     return sorted(files)
 
 
-def _pack(folder: Path, archive: Path) -> None:
+def pack(folder: Path, archive: Path) -> None:
     """An initramfs in the newc format; barely compressed, since the guest must unpack it."""
     names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
     command = ("cpio", "--quiet", "-o", "-H", "newc", "--owner", "0:0", "--reproducible")

@@ -210,7 +210,7 @@ async def _perform(
     stack = row.stack
     tools = {name: tool(name) for name in row.tools}
     tools |= {program.name: program.read_bytes() for program in row.programs}
-    tray = Tray({"tree": row.tree}, tools, row.files)
+    tray = Tray({"tree": row.tree} if row.staging else {}, tools, row.files)
     async with standing(stack, state, tray, folder, on_console) as started:
         machine = started.machine
         await machine.run(row.staging, states.INSTALLING)

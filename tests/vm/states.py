@@ -43,10 +43,10 @@ def base(hardware: Hardware, builder: str = "") -> State:
 
 def built(stack: Stack) -> State:
     """A machine whose root lies on `stack` and whose PID 1, a shell on that root, waits."""
-    if stack.prepared:
-        return _prepared(stack)
     if stack.initramfs and stack.root != INITRAMFS:
         return _rebooted(stack)
+    if stack.prepared:
+        return _prepared(stack)
     start = base(stack.hardware, stack.initramfs)
     steps = [layer.build() for layer in stack.layers]
     brought = [folder.name for folder in kit(stack, stack.hardware).values()]
@@ -100,8 +100,8 @@ def _copy(before: State, state: State, hardware: Hardware) -> None:
 
 def _rebooted(stack: Stack) -> State:
     """A machine that has booted the disks of another one, as after a crash, by an initramfs of its
-    own."""
-    hardware = replace(stack.hardware, command_line="")
+    own. What had to be done was done before, and in the usual memory."""
+    hardware = replace(stack.hardware, command_line="", memory=Hardware.memory)
     before = built(replace(stack, name=stack.root, hardware=hardware, initramfs=""))
     initrd = builders.initramfs(stack.initramfs)
     key = digest(before.folder.name, stack, initrd.parent.name, _HERE / "states.py")
