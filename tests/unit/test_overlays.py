@@ -148,3 +148,10 @@ def test_sees_what_has_become_of_the_tree(tmp_path: Path, damage: str) -> None:
     path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     ran = subprocess.run([*as_root, "sh", "-c", script, "sh", tmp_path / "tree"], env=path)
     assert (ran.returncode == 0) == (damage == "nothing")
+
+
+def test_what_runs_the_machine_is_a_whole_name() -> None:
+    """A word in place of a list of words would be as many inits as it has letters."""
+    inits = {name: overlay.read(name).inits for name in overlay.names()}
+    assert inits["systemd"] == ("systemd",)
+    assert [name for name, found in inits.items() if any(len(each) < 4 for each in found)] == []
