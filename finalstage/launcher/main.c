@@ -112,8 +112,13 @@ int main(int argc, char **argv)
     int elsewhere = !has_tree && find_place();
     int stand_in = as_pid1 && elsewhere && is_place("systemd-shutdown");
 
-    if (!as_pid1 && elsewhere)
+    if (!as_pid1 && elsewhere) {
         execute_covered(argv);
+        if (!is_place("finalstage")) { /* somebody wants what we cover: never take that for us */
+            say("cannot execute the original %s, which this program covers", argv[0]);
+            return 2;
+        }
+    }
     setpriority(PRIO_PROCESS, 0, -20); /* whatever else runs is to end */
     if (argc == 3 && !strcmp(argv[1], "--scrub"))
         return scrub_memory(argv[2]);

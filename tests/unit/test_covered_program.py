@@ -55,10 +55,18 @@ def test_twice_mounted(program: Path) -> None:
 
 
 def test_by_itself_it_says_how_to_call_it(tmp_path: Path) -> None:
-    copy = tmp_path / "launcher"
+    copy = tmp_path / LAUNCHER.name
     copy.write_bytes(LAUNCHER.read_bytes())
     copy.chmod(0o755)
     for path in (LAUNCHER, copy):
         ran = run(str(path))
         assert ran.returncode == 2
         assert "say how" in ran.stderr
+
+
+def test_where_the_original_cannot_be_executed_it_is_not_taken_for_ours(program: Path) -> None:
+    """As before Linux 5.2: what is below the mount cannot be seen."""
+    program.write_bytes(LAUNCHER.read_bytes())
+    ran = run(f"{program}")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"cannot execute the original {program}" in ran.stderr
