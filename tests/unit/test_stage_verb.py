@@ -42,7 +42,9 @@ def under(
 
 
 def run(script: str, under: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run a shell script in a private mount namespace."""
+    """Run a shell script in a private mount namespace, with a /run of its own: what is mounted
+    aside there would else be seen by tests beside this one."""
+    script = f"mount -t tmpfs run /run\n{script}"
     return subprocess.run(
         [*under, "unshare", "--mount", "--propagation", "private", "sh", "-euc", script],
         capture_output=True,
