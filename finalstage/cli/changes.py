@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from finalstage.cli.errors import RefusalError
 
@@ -56,8 +56,41 @@ class Change:
 
 
 @dataclass(frozen=True)
-class File(Change):
+class Whole(Change):
+    """A whole file of ours, known by its sum. `foreign` and `changed` say what is wrong with
+    another one at its place, before it is made and when it is undone."""
+
+    foreign: ClassVar[str]
+    changed: ClassVar[str]
+
+    @property
+    def sum(self) -> str:
+        """The SHA-256 of what is in it."""
+        raise NotImplementedError
+
+    def refuse(self, root: Path, ours: Change | None) -> None:
+        place = root / self.path
+        known = {self.sum} | ({ours.sum} if isinstance(ours, Whole) else set())
+        if _is_there(place) and digest(place) not in known:
+            remedy = "move it away if you do not need it"
+            raise RefusalError(f"/{self.path} is there already, and {self.foreign}", remedy)
+
+    def undo(self, root: Path) -> str:
+        place = root / self.path
+        if not _is_there(place):
+            return ""
+        if digest(place) != self.sum:
+            return f"/{self.path} {self.changed}"
+        place.unlink()
+        return ""
+
+
+@dataclass(frozen=True)
+class File(Whole):
     """A file of ours: a script, a unit. With `only_if` only for machines that have that path."""
+
+    foreign = "is not as finalstage left it"
+    changed = "was changed by somebody"
 
     text: str
     mode: int
@@ -67,38 +100,27 @@ class File(Change):
     def words(self) -> str:
         return f"write /{self.path}"
 
+    @property
+    def sum(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
     def concerns(self, root: Path) -> bool:
         return not self.only_if or _is_there(root / self.only_if)
 
     def is_made(self, root: Path) -> bool:
         place = root / self.path
-        return _content(place) == self.text.encode() and place.stat().st_mode & 0o777 == self.mode
-
-    def refuse(self, root: Path, ours: Change | None) -> None:
-        place = root / self.path
-        known = {self.text.encode()} | ({ours.text.encode()} if isinstance(ours, File) else set())
-        if _is_there(place) and _content(place) not in known:
-            raise RefusalError(
-                f"/{self.path} is there already, and is not as finalstage left it",
-                "move it away if you do not need it",
-            )
+        return digest(place) == self.sum and place.stat().st_mode & 0o777 == self.mode
 
     def make(self, root: Path) -> None:
         _write(root / self.path, self.text.encode(), self.mode)
 
-    def undo(self, root: Path) -> str:
-        place = root / self.path
-        if not _is_there(place):
-            return ""
-        if _content(place) != self.text.encode():
-            return f"/{self.path} was changed by somebody"
-        place.unlink()
-        return ""
-
 
 @dataclass(frozen=True)
-class Program(Change):
+class Program(Whole):
     """The program that is installed: a copy of `source`, whose sum is `sha256`."""
+
+    foreign = "was not installed by finalstage"
+    changed = "is another one than was installed"
 
     source: str
     sha256: str
@@ -107,30 +129,16 @@ class Program(Change):
     def words(self) -> str:
         return f"copy this program to /{self.path}"
 
+    @property
+    def sum(self) -> str:
+        return self.sha256
+
     def is_made(self, root: Path) -> bool:
         return digest(root / self.path) == self.sha256
-
-    def refuse(self, root: Path, ours: Change | None) -> None:
-        place = root / self.path
-        known = {self.sha256} | ({ours.sha256} if isinstance(ours, Program) else set())
-        if _is_there(place) and digest(place) not in known:
-            raise RefusalError(
-                f"/{self.path} is there already, and was not installed by finalstage",
-                "move it away if you do not need it",
-            )
 
     def make(self, root: Path) -> None:
         if not self.is_made(root):
             _write(root / self.path, Path(self.source).read_bytes(), 0o755)
-
-    def undo(self, root: Path) -> str:
-        place = root / self.path
-        if not _is_there(place):
-            return ""
-        if digest(place) != self.sha256:
-            return f"/{self.path} is another one than was installed"
-        place.unlink()
-        return ""
 
 
 @dataclass(frozen=True)
@@ -186,7 +194,7 @@ class Insert(Change):
 
     @property
     def words(self) -> str:
-        return f"insert {len(self.lines)} lines into /{self.path}: {'; '.join(self.lines)}"
+        return f"insert into /{self.path}: {'; '.join(self.lines)}"
 
     @property
     def _block(self) -> list[str]:
@@ -313,15 +321,12 @@ def _is_there(place: Path) -> bool:
     return os.path.lexists(place)
 
 
-def _content(place: Path) -> bytes | None:
-    """Return what is in a file, and None of what is no file of its own."""
-    return place.read_bytes() if place.is_file() and not place.is_symlink() else None
-
-
 def digest(place: Path) -> str:
     """Return the SHA-256 of a file, and nothing of what is no file of its own."""
-    content = _content(place)
-    return "" if content is None else hashlib.sha256(content).hexdigest()
+    if not place.is_file() or place.is_symlink():
+        return ""
+    with place.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(place: Path, content: bytes, mode: int, owner: tuple[int, int] = (-1, -1)) -> None:
