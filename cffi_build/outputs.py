@@ -16,6 +16,8 @@ TAR = project.DIST / "finalstage-tree.tar.xz"
 PAYLOAD = project.DIST / "payload"
 TOOL = project.DIST / "finalstage"
 FROZEN = project.BUILD / "frozen"
+PACKER = project.BUILD / "packer"
+"""By which form of archive.py the tree was packed last."""
 
 
 def build_outputs() -> None:
@@ -53,16 +55,19 @@ def _build_tree() -> bool:
     new = project.BUILD / "tree"
     tree.assemble(new, plan.run(FROZEN), small_libpython(modules, frozen.compiled(modules)))
     known = PAYLOAD / MANIFEST
-    if all(output.exists() for output in (CPIO, TAR, TREE, known)):
-        same = archive.manifest(new) == archive.manifest(TREE) == known.read_text()
-    else:
-        same = False
+    packer = project.file_digest(Path(archive.__file__))
+    same = (
+        all(output.exists() for output in (CPIO, TAR, TREE, known, PACKER))
+        and PACKER.read_text() == packer
+        and archive.manifest(new) == archive.manifest(TREE) == known.read_text()
+    )
     if not same:
         # Both come back only when they are complete: a build that broke off is not trusted.
         known.unlink(missing_ok=True)
         CPIO.unlink(missing_ok=True)
         shutil.rmtree(TREE, ignore_errors=True)
         new.rename(TREE)
+        PACKER.write_text(packer)
     return not same
 
 
