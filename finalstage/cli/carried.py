@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from finalstage.cli import closure, files
-from finalstage.cli.payload import Entry
+from finalstage.cli.payload import Entry, size_on_tmpfs
 from finalstage.cli.problems import WrongError
 
 MANIFEST = "etc/finalstage.manifest"
@@ -34,8 +34,8 @@ class Carried:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes on a tmpfs, where each path costs whole pages of 4096 bytes."""
-        return sum(4096 + -(-entry.size // 4096) * 4096 for entry in self.entries.values())
+        """Bytes that it takes on a tmpfs."""
+        return size_on_tmpfs(self.entries.values())
 
     def add(self, path: Path) -> None:
         """Add a file or a folder of the machine, and all that programs in it need. Raises

@@ -6,7 +6,6 @@ What is done is noted before it is begun with, so that also what broke off can b
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -14,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finalstage import __version__
-from finalstage.cli import changes
+from finalstage.cli import changes, inside
 from finalstage.cli.changes import Change, Divert, File, Program
 from finalstage.cli.errors import RefusalError
 from finalstage.cli.overlay import Command, Overlay
@@ -93,7 +92,7 @@ def this_program() -> Path:
     """Return the file that is to be installed. Raises RefusalError where it is not built."""
     if getattr(sys, "frozen", False):
         return Path(sys.executable).resolve()
-    built = Path(__file__).resolve().parents[2] / "dist/finalstage"
+    built = inside.CHECKOUT / "dist/finalstage"
     if not built.is_file():
         raise RefusalError("there is no dist/finalstage to install", "run make dist")
     return built
@@ -169,9 +168,8 @@ def common() -> tuple[Change, ...]:
 
 
 def manual() -> Path:
-    """Return the folder of the manual pages: in the frozen program, or in a checkout."""
-    inside = getattr(sys, "_MEIPASS", None)
-    return Path(inside, "man") if inside else Path(__file__).resolve().parents[2] / "dist/man"
+    """Return the folder of the manual pages."""
+    return inside.folder("man", "dist/man")
 
 
 def uninstall(names: list[str], root: Path, dry_run: bool) -> Generator[str, None, list[str]]:
@@ -276,8 +274,9 @@ def _remove_folders(root: Path, folders: tuple[str, ...]) -> None:
 
 
 def _take_back(record: Record, root: Path, others: dict[str, Record]) -> None:
+    shared = _paths(others)
     for change in reversed(record.changes):
-        if change.path not in _paths(others):
+        if change.path not in shared:
             _undo(change, root)
     record_place(root, record.name).unlink(missing_ok=True)
     _remove_folders(root, record.folders)
@@ -285,7 +284,7 @@ def _take_back(record: Record, root: Path, others: dict[str, Record]) -> None:
 
 def _run(command: Command) -> None:
     """Run a command, and have its words on the terminal. Raises OSError if it fails."""
-    status = subprocess.run(command, env=_environment()).returncode
+    status = subprocess.run(command).returncode
     if status:
         raise OSError(None, f"it ended with status {status}", " ".join(command))
 
@@ -296,14 +295,3 @@ def _try(command: Command) -> Iterator[str]:
         _run(command)
     except OSError as error:
         yield f"{error.filename}: {error.strerror}"
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment as it was before PyInstaller's bootloader put its folder there."""
-    found = dict(os.environ)
-    original = found.pop("LD_LIBRARY_PATH_ORIG", None)
-    if getattr(sys, "frozen", False):
-        found.pop("LD_LIBRARY_PATH", None)
-        if original is not None:
-            found["LD_LIBRARY_PATH"] = original
-    return found

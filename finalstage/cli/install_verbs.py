@@ -11,8 +11,8 @@ from finalstage.cli import overlay
 from finalstage.cli.errors import RefusalError
 from finalstage.cli.install import HOST, install, records, uninstall
 from finalstage.cli.problems import Problem
-from finalstage.cli.stage_verb import DEFAULT_DIRECTORY, put
-from finalstage.cli.staging import unstage
+from finalstage.cli.stage_verb import put
+from finalstage.cli.staging import USUAL, unstage
 from finalstage.cli.stand_in import standing, step_down
 
 
@@ -60,9 +60,9 @@ def run_install(options: argparse.Namespace) -> Iterator[str | Problem]:
     stages = wanted.stages and options.root == HOST
     yield from install(wanted, options.root, options.dry_run)
     if stages and options.dry_run:
-        yield f"would stage into {DEFAULT_DIRECTORY}"
+        yield f"would stage into {USUAL}"
     elif stages:
-        yield from put(DEFAULT_DIRECTORY)
+        yield from put(USUAL)
 
 
 def run_uninstall(options: argparse.Namespace) -> Iterator[str]:
@@ -72,8 +72,8 @@ def run_uninstall(options: argparse.Namespace) -> Iterator[str]:
     if options.root == HOST and not options.dry_run and not records(HOST):
         if found := standing():
             yield step_down(found)
-        if unstage(DEFAULT_DIRECTORY):
-            yield f"unmounted {DEFAULT_DIRECTORY}"
+        if unstage(USUAL):
+            yield f"unmounted {USUAL}"
     if left:
         remedy = "remove by hand what you do not need"
         raise RefusalError(f"left as it is: {'; '.join(left)}", remedy)

@@ -23,11 +23,11 @@
 from __future__ import annotations
 
 import stat
-import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from finalstage.cli import inside
 from finalstage.cli.changes import Change, Divert, File, Insert, Link, arguments
 from finalstage.cli.errors import RefusalError
 
@@ -53,13 +53,8 @@ class Overlay:
 
 
 def folder() -> Path:
-    """Return the folder of all overlays: in the frozen program, or in a checkout."""
-    inside = getattr(sys, "_MEIPASS", None)
-    return (
-        Path(inside, "overlay")
-        if inside
-        else Path(__file__).parents[2].resolve() / "initramfs-overlay"
-    )
+    """Return the folder of all overlays."""
+    return inside.folder("overlay", "initramfs-overlay")
 
 
 def names() -> list[str]:

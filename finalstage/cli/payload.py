@@ -7,10 +7,12 @@ dist/payload/. Uses the standard library alone.
 import hashlib
 import os
 import stat
-import sys
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from finalstage.cli import inside
 
 MANIFEST = "tree.manifest"
 ARCHIVE = "tree.tar.xz"
@@ -69,11 +71,7 @@ class Entry:
 
 def payload_dir() -> Path:
     """The folder with the archive and its manifest. Raises PayloadError if there is none."""
-    inside = getattr(sys, "_MEIPASS", None)
-    if inside is not None:
-        folder = Path(inside) / "payload"
-    else:
-        folder = Path(__file__).resolve().parents[2] / "dist/payload"
+    folder = inside.folder("payload", "dist/payload")
     if not (folder / MANIFEST).is_file():
         raise PayloadError(f"there is no tree in {folder}: `make dist` builds one")
     return folder
@@ -91,8 +89,13 @@ def open_payload() -> tarfile.TarFile:
 
 
 def tree_size() -> int:
-    """Bytes that the tree takes on a tmpfs, where each path costs whole pages of 4096 bytes."""
-    return sum(4096 + -(-entry.size // 4096) * 4096 for entry in read_manifest())
+    """Bytes that the tree takes on a tmpfs. Raises PayloadError."""
+    return size_on_tmpfs(read_manifest())
+
+
+def size_on_tmpfs(entries: Iterable[Entry]) -> int:
+    """Bytes that entries take on a tmpfs, where each path costs whole pages of 4096 bytes."""
+    return sum(4096 + -(-entry.size // 4096) * 4096 for entry in entries)
 
 
 def write_tree(root: Path) -> None:

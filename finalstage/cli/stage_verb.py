@@ -10,11 +10,9 @@ from typing import Any
 from finalstage.cli import config, setup
 from finalstage.cli.errors import RefusalError
 from finalstage.cli.problems import Problem
-from finalstage.cli.staging import stage, unstage
+from finalstage.cli.staging import USUAL, stage, unstage
 from finalstage.cli.stand_in import is_stopping, program, stand_in, standing, step_down
 from finalstage.cli.tree_owner import other_tree
-
-DEFAULT_DIRECTORY = Path("/run/initramfs")
 
 
 def add_to(verbs: Any) -> None:
@@ -31,7 +29,7 @@ def add_to(verbs: Any) -> None:
         metavar="DIR",
         nargs="?",
         type=Path,
-        default=DEFAULT_DIRECTORY,
+        default=USUAL,
         help="where to (default: %(default)s)",
     )
     parser.add_argument(

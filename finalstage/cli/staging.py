@@ -13,6 +13,9 @@ from finalstage.cli.carried import Carried
 from finalstage.cli.errors import RefusalError
 from finalstage.kernel import tmpfs
 
+USUAL = Path("/run/initramfs")
+"""Where systemd-shutdown looks for what to execute, and our hand-overs too."""
+
 SOURCE = "finalstage"
 """What mountinfo names as the source of our tmpfs, and of whatever is mounted from it."""
 
@@ -128,7 +131,7 @@ def start_once(root: int) -> None:
         os.fchdir(root)
         os.chroot(".")
 
-    # Nothing of our own environment: a one-file program has its folder in LD_LIBRARY_PATH.
+    # Nothing of our own environment, as at shutdown there is none of it.
     ran = subprocess.run(
         ["/shutdown", "--version"], preexec_fn=enter, env={}, capture_output=True, text=True
     )

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finalstage.cli.staging import SOURCE, mount_at
+from finalstage.cli.staging import SOURCE, USUAL, mount_at
 from finalstage.cli.stand_in import UNITS
 from finalstage.handover.options import Options
 
-USUAL = Path("/run/initramfs")
 UNIT_FOLDERS = (
     Path("/etc/systemd/system"),
     Path("/usr/lib/systemd/system"),
