@@ -1,19 +1,21 @@
-"""The verbs for people. Exit status: 0 done, 1 refused or failed, 2 not understood."""
+"""The verbs for people. Their exit statuses stand in errors.py."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from finalstage import __version__
 from finalstage.cli import check_verb, install_verbs, stage_verb, unpack_verb
-from finalstage.cli.errors import RefusalError
+from finalstage.cli.errors import DONE, FAILED, INTERRUPTED, RefusalError
+from finalstage.cli.output import Output
 from finalstage.cli.problems import Problem, ProblemsError
 
 VERBS = (stage_verb, unpack_verb, install_verbs, check_verb)
 """Each has a function `add_to`, which adds a parser whose default `run` is given the options, and
-returns lines that say what was done, with problems that did not keep it from that. It raises
-RefusalError where it does not do it, ProblemsError where it was to find them."""
+returns lines that say what was done, with problems that did not keep it from that, or Output. It
+raises RefusalError where it does not do it, ProblemsError where it was to find them."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,11 +36,26 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         for line in options.run(options):
-            print(f"finalstage: {line}", file=sys.stderr if isinstance(line, Problem) else None)
+            _print(line)
+        sys.stdout.flush()
     except RefusalError as error:
         print(f"finalstage: {error}", file=sys.stderr)
-        return 1
+        return error.status
     except ProblemsError as error:
         print(*error.problems, sep="\n")
-        return 1
-    return 0
+        return FAILED
+    except KeyboardInterrupt:
+        print("finalstage: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever has read enough of it; the interpreter would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return DONE
+
+
+def _print(line: str | Problem) -> None:
+    if isinstance(line, Output):
+        print(line)
+    else:
+        print(f"finalstage: {line}", file=sys.stderr if isinstance(line, Problem) else None)

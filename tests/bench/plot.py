@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from finalstage.cli.svg import Drawing
 from tests.bench import figures
 from tests.bench.contestants import CONTESTANTS, Contestant
 from tests.bench.results import Results
 from tests.bench.stacks import TRIALS
-from tests.bench.svg import Drawing
 
 COLUMNS, PANEL, GAP, MARGIN = 2, 470, 30, 20
 LABELS, VALUES = 160, 56

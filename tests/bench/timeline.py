@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from finalstage.cli.svg import FAINT, Drawing, step, width
 from tests.bench import figures
 from tests.bench.results import Timeline
-from tests.bench.svg import FAINT, Drawing, step, width
 
 LEFT, RIGHT, TOP, BOTTOM = 24, 24, 74, 34
 PLOT = 920

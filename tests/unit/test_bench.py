@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import calls, figures, plot, report, run, start, svg, tables, timeline
+from finalstage.cli import svg
+from tests.bench import calls, figures, plot, report, run, start, tables, timeline
 from tests.bench.contestants import CONTESTANTS, DRACUT, FINALSTAGE_DIRECT, ORACLE
 from tests.bench.results import Going, Results, Timeline
 from tests.vm.cache import PROJECT
