@@ -24,7 +24,8 @@ lint: setup
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 
-check: dist lint
+check:
+	@$(MAKE) --no-print-directory -j2 dist lint
 	$(PYTHON) -m pytest -n 5
 
 bench: dist
