@@ -33,7 +33,10 @@ def below(stack: Stack, ids: list[str]) -> Stack:
 
 
 class Drawing:
-    """A drawing under way. `home` says below what each layer is drawn in full."""
+    """A drawing. `rows` are its lines: what stands before a layer, the layer, and words behind it.
+
+    `home` says below what each layer is drawn in full.
+    """
 
     def __init__(self, stack: Stack, branches: tuple[str, str, str, str]) -> None:
         self.branches = branches
@@ -44,7 +47,7 @@ class Drawing:
             for lower in layer.below:
                 if lower in self.layers and lower != layer.id:
                     self.home[layer.id] = lower
-        self.lines: list[str] = []
+        self.rows: list[tuple[str, Layer, str]] = []
         self.drawn: set[str] = set()
         for id, layer in self.layers.items():
             if id not in self.home:
@@ -59,20 +62,25 @@ class Drawing:
         roots = [(layer, words)]
         for root, note in roots:  # grows while it is walked
             self.drawn.add(root.id)
-            self.lines.append(f"{root.title}{note}")
+            self.rows.append(("", root, note))
             todo = self.children(root, "")
             while todo:
                 child, prefix, branch, indent = todo.pop()
                 full = self.home.get(child.id) == branch and child.id not in self.drawn
-                self.lines.append(prefix + child.title + ("" if full else self.elsewhere(child)))
-                if not full:
-                    continue
-                self.drawn.add(child.id)
-                if len(indent) < WIDEST * 2:
-                    todo += self.children(child, indent)
-                elif self.above[child.id]:
-                    self.lines[-1] += " (goes on below)"
-                    roots.append((child, " (goes on)"))
+                note = "" if full else self.elsewhere(child)
+                if full:
+                    self.drawn.add(child.id)
+                    if len(indent) < WIDEST * 2:
+                        todo += self.children(child, indent)
+                    elif self.above[child.id]:
+                        note = " (goes on below)"
+                        roots.append((child, " (goes on)"))
+                self.rows.append((prefix, child, note))
+
+    @property
+    def lines(self) -> list[str]:
+        """The drawing as lines of text."""
+        return [f"{prefix}{layer.title}{note}" for prefix, layer, note in self.rows]
 
     def children(self, layer: Layer, indent: str) -> list[tuple[Layer, str, str, str]]:
         """Return what stands on a layer, the first one last: with its prefix, and the prefix of

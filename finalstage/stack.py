@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     L = TypeVar("L", bound="Layer")
 
 
+def printable(text: str) -> str:
+    """Return text as it may stand in a line: control characters and odd bytes are escaped."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 class Layer(Value):
     """One thing that can be closed: a mount, a swap area, a device-mapper device, an array.
 
@@ -45,9 +51,8 @@ class Layer(Value):
 
     @property
     def title(self) -> str:
-        """Type and name, as they stand in messages; control characters in a name are escaped."""
-        name = self.name.encode("utf-8", "backslashreplace").decode()
-        return f"{self.type} {name if name.isprintable() else ascii(name)[1:-1]}"
+        """Type and name, as they stand in messages. Whoever mounts by FUSE chooses both."""
+        return printable(f"{self.type} {self.name}")
 
 
 class Stack(Value):

@@ -109,13 +109,16 @@ def number(device: int) -> str:
 class LinuxKernel:
     """System calls by posix where it has them, by cffi where it has not."""
 
-    def __init__(self) -> None:
+    def __init__(self, speaks: bool = True) -> None:
+        """Unless it `speaks`, console and log are not even opened: that alone would raise the lines
+        of a serial console."""
         self.pid = posix.getpid()
         self._calls = Calls(READY_THREADS)
         self._guardian = Guardian(environment())
-        self._dm_control = -1
-        self._console = self._open_quietly("/dev/console", posix.O_WRONLY | posix.O_NONBLOCK)
-        self._kmsg = self._open_quietly("/dev/kmsg", posix.O_WRONLY)
+        self._dm_control = self._console = self._kmsg = -1
+        if speaks:
+            self._console = self._open_quietly("/dev/console", posix.O_WRONLY | posix.O_NONBLOCK)
+            self._kmsg = self._open_quietly("/dev/kmsg", posix.O_WRONLY)
 
     @staticmethod
     def _open_quietly(path: str, flags: int) -> int:
