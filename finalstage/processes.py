@@ -157,12 +157,12 @@ class Population:
             for process in processes
             if process.state != "Z"
             and process.pid not in ours
-            and not self._is_storage_daemon(process.pid)
+            and not self.is_storage_daemon(process.pid)
         ]
         self.seen.update(process.pid for process in found)
         return found
 
-    def _is_storage_daemon(self, pid: int) -> bool:
+    def is_storage_daemon(self, pid: int) -> bool:
         """Whether root marked it as one that storage needs to the end: argv[0] begins with @. One
         that keeps arrays is that without a mark.
 

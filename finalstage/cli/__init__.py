@@ -7,12 +7,12 @@ import os
 import sys
 
 from finalstage import __version__
-from finalstage.cli import check_verb, install_verbs, stage_verb, unpack_verb
+from finalstage.cli import check_verb, install_verbs, plan_verb, stage_verb, unpack_verb
 from finalstage.cli.errors import DONE, FAILED, INTERRUPTED, RefusalError
 from finalstage.cli.output import Output
 from finalstage.cli.problems import Problem, ProblemsError
 
-VERBS = (stage_verb, unpack_verb, install_verbs, check_verb)
+VERBS = (stage_verb, unpack_verb, install_verbs, check_verb, plan_verb)
 """Each has a function `add_to`, which adds a parser whose default `run` is given the options, and
 returns lines that say what was done, with problems that did not keep it from that, or Output. It
 raises RefusalError where it does not do it, ProblemsError where it was to find them."""

@@ -78,6 +78,9 @@ that have a way. Returned is what was done, in words that follow its name, or ""
 HURRIES = {kind.KIND: kind.hurry for kind in KINDS if hasattr(kind, "hurry")}
 """How layers are told not to wait for a lost server for long, for the kinds that have a way."""
 
+NO_WAYS: dict[str, str] = {kind.KIND: kind.NO_WAY for kind in KINDS if hasattr(kind, "NO_WAY")}
+"""Why layers that should be gone cannot be closed, for the kinds of which the kernel has no way."""
+
 
 def close(kernel: Kernel, layer: Layer) -> None:
     """Close a layer, in the way of its kind."""

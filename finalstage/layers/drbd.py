@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from finalstage.world import World
 
 KIND = "drbd"
-__all__ = ["KIND", "close", "scan", "settle"]
+NO_WAY = "only drbdsetup takes it down"
+__all__ = ["KIND", "NO_WAY", "close", "scan", "settle"]
 
 
 def scan(kernel: Kernel, world: World) -> list[Layer]:
@@ -39,4 +40,4 @@ def scan(kernel: Kernel, world: World) -> list[Layer]:
 
 def close(kernel: Kernel, layer: Layer) -> None:
     """Say that it stays; what stays is flushed."""
-    raise OSError(EOPNOTSUPP, "only drbdsetup takes it down", layer.name)
+    raise OSError(EOPNOTSUPP, NO_WAY, layer.name)

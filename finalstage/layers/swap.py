@@ -67,9 +67,8 @@ def close(kernel: Kernel, layer: Layer) -> None:
     be strict: __vm_enough_memory() in mm/util.c.
     """
     assert isinstance(layer, Swap)
-    used = sum(area.used for area in swaps(kernel, []) if area.path == layer.path)
-    if not _fits(kernel, used + SPARE_KIB):
-        raise OSError(ENOMEM, f"no memory for {used >> 10} MiB that are in it", layer.path)
+    if why := refusal(kernel, layer):
+        raise OSError(ENOMEM, why, layer.path)
     try:
         kernel.swapoff(layer.path, layer.area)
     except OSError as error:
@@ -77,6 +76,13 @@ def close(kernel: Kernel, layer: Layer) -> None:
             raise
         kernel.write(OVERCOMMIT, b"1")
         kernel.swapoff(layer.path, layer.area)
+
+
+def refusal(kernel: Kernel, layer: Swap) -> str:
+    """Return why there is no switching it off now, "" where nothing is in the way."""
+    used = sum(area.used for area in swaps(kernel, []) if area.path == layer.path)
+    fits = _fits(kernel, used + SPARE_KIB)
+    return "" if fits else f"no memory for {used >> 10} MiB that are in it"
 
 
 def settle(kernel: Kernel, layer: Layer) -> None:

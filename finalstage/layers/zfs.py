@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from finalstage.world import World
 
 KIND = "zfs"
+NO_WAY = "only zpool exports it"
 POOLS = "/proc/spl/kstat/zfs"
 
 
@@ -68,5 +69,5 @@ def settle(kernel: Kernel, layer: Layer) -> None:
 def close(kernel: Kernel, layer: Layer) -> None:
     """Flush a volume; say that a pool stays."""
     if layer.closes:
-        raise OSError(EOPNOTSUPP, "only zpool exports it", layer.name)
+        raise OSError(EOPNOTSUPP, NO_WAY, layer.name)
     settle(kernel, layer)

@@ -53,6 +53,8 @@ class Shelf(Instant):
         except KeyError:
             raise OSError(ENXIO, os.strerror(ENXIO), device) from None
 
+    dm_info = dm_status
+
     # What it is made of
 
     def block(self, name: str, device: str, slaves: Iterable[str] = (), own: str = "") -> str:
