@@ -47,11 +47,12 @@ class Block(Value):
 
 
 class SwapArea(Value):
-    """A line of /proc/swaps. `used` is in KiB."""
+    """A line of /proc/swaps. Sizes are in KiB."""
 
     path: str
     type: str
     used: int = 0
+    size: int = 0
 
 
 class World(Value):
@@ -271,9 +272,13 @@ def swaps(kernel: Kernel, problems: list[str]) -> list[SwapArea]:
     rows = [line.replace("\t", " ").split(" ") for line in lines[1:]]
     rows = [[field for field in row if field] for row in rows]
     return [
-        SwapArea(mountinfo.unescape(path), type, int(used) if used.isdigit() else 0)
-        for path, type, _, used, *_ in ([*row, "", "", ""] for row in rows if len(row) > 1)
+        SwapArea(mountinfo.unescape(path), type, _number_of(used), _number_of(size))
+        for path, type, size, used, *_ in ([*row, "", "", ""] for row in rows if len(row) > 1)
     ]
+
+
+def _number_of(word: str) -> int:
+    return int(word) if word.isdigit() else 0
 
 
 def describe(error: BaseException) -> str:

@@ -10,15 +10,13 @@ from finalstage.cli import targets
 from finalstage.kernel import SECTOR, Kernel
 from finalstage.layers.dm import Dm
 from finalstage.layers.swap import Swap
-from finalstage.mountinfo import unescape
 from finalstage.processes import Population, all_processes
 from finalstage.stack import Layer, Stack, printable
-from finalstage.world import describe, text
+from finalstage.world import describe, swaps, text
 
 HOLDERS_SECONDS = 2.0
 """How long processes may take to show what they hold: one may sleep in the kernel."""
 
-SWAPS = "/proc/swaps"
 KIB = 1024
 
 KEYED_BY_UUID = {
@@ -71,13 +69,13 @@ def gather(kernel: Kernel, stack: Stack) -> Seen:
     """Ask about all layers of a stack. Never raises."""
     problems: list[str] = []
     held = _processes(kernel, stack, problems)
-    swap_sizes = _swap_sizes(kernel)
+    areas = {area.path: area.size * KIB for area in swaps(kernel, problems)}
     covered = _encrypted(stack)
     found = {}
     for layer in stack.layers:
         users = tuple(map(printable, held.get(layer.id, ())))
         found[layer.id] = Facts(
-            size=swap_sizes.get(layer.path) if isinstance(layer, Swap) else _size(kernel, layer),
+            size=areas.get(layer.path) if isinstance(layer, Swap) else _size(kernel, layer),
             kernel_name=targets.kernel_name(kernel, layer) if _is_block(layer) else "",
             encryption=_encryption(layer),
             encrypted=layer.id in covered,
@@ -99,17 +97,6 @@ def _size(kernel: Kernel, layer: Layer) -> int | None:
         return int(text(kernel, f"/sys/dev/block/{layer.device}/size")) * SECTOR
     except (OSError, ValueError):
         return None  # no block device, as of most of the kernel's own file systems, or gone
-
-
-def _swap_sizes(kernel: Kernel) -> dict[str, int]:
-    """Return the bytes of each swap area by its path, as /proc/swaps names it."""
-    try:
-        lines = text(kernel, SWAPS).split("\n")[1:]
-    except OSError:
-        return {}
-    rows = [line.split() for line in lines]
-    paths = {row[0]: row[2] for row in rows if len(row) > 2}
-    return {unescape(path): int(size) * KIB for path, size in paths.items() if size.isdigit()}
 
 
 def _encryption(layer: Layer) -> str:

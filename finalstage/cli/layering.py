@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from finalstage.stack import Stack, without_circles
+from finalstage.stack import Stack
 
 SWEEPS, SETTLINGS, BOTH_WAYS = 10, 6, 24
 BEND = 0.3
@@ -32,11 +32,12 @@ Node = str | tuple[str, str, int]
 class Part:
     """Layers that belong together, placed. `at` are the middles, in boxes from the left, and
     `level` counts from the bottom. `routes` are the nodes that each edge passes, from its upper
-    layer to its lower one."""
+    layer to its lower one. `back` are the edges that close a circle: they go up."""
 
     level: dict[Node, int]
     at: dict[Node, float] = field(default_factory=dict)
     routes: list[list[Node]] = field(default_factory=list)
+    back: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def width(self) -> float:
@@ -57,28 +58,39 @@ def place(stack: Stack) -> list[Part]:
     """Return the parts of a stack that have nothing to do with one another, each placed, the
     largest first. What is only mounted on another layer does not lie on it."""
     below = {
-        layer.id: [id for id in dict.fromkeys(layer.below) if id not in layer.places]
-        for layer in without_circles(stack).layers
+        layer.id: [
+            id for id in dict.fromkeys(layer.below) if id in stack.by_id and id not in layer.places
+        ]
+        for layer in stack.layers
     }
-    below = {id: [lower for lower in ids if lower in below] for id, ids in below.items()}
-    level = _levels(below)
-    parts = [_placed({id: below[id] for id in ids}, level) for ids in _parts(below)]
+    level, back = _levels(below)
+    parts = [_placed({id: below[id] for id in ids}, level, back) for ids in _parts(below)]
     return sorted(parts, key=lambda part: -len(part.at))
 
 
-def _levels(below: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Return how many layers are below each, at most."""
+def _levels(below: Mapping[str, Sequence[str]]) -> tuple[dict[str, int], set[tuple[str, str]]]:
+    """Return how many layers are below each, at most, and the edges that close circles, which do
+    not count."""
     found: dict[str, int] = {}
+    open: set[str] = set()
+    back: set[tuple[str, str]] = set()
     for start in below:
         todo = [start]
         while todo:
             id = todo[-1]
-            missing = [lower for lower in below[id] if lower not in found]
-            if missing and id not in found:
-                todo += missing
-            else:
-                found[todo.pop()] = max((found[lower] + 1 for lower in below[id]), default=0)
-    return found
+            if id in open or id in found:
+                todo.pop()
+                if id in open:
+                    open.remove(id)
+                    found[id] = max(
+                        (found[lower] + 1 for lower in below[id] if (id, lower) not in back),
+                        default=0,
+                    )
+                continue
+            open.add(id)
+            back |= {(id, lower) for lower in below[id] if lower in open}
+            todo += [lower for lower in below[id] if lower not in found and lower not in open]
+    return found, back
 
 
 def _parts(below: Mapping[str, Sequence[str]]) -> list[list[str]]:
@@ -102,12 +114,17 @@ def _parts(below: Mapping[str, Sequence[str]]) -> list[list[str]]:
     return found
 
 
-def _placed(below: Mapping[str, Sequence[str]], level_of: Mapping[str, int]) -> Part:
+def _placed(
+    below: Mapping[str, Sequence[str]], level_of: Mapping[str, int], back: set[tuple[str, str]]
+) -> Part:
     part = Part({id: level_of[id] for id in below})
     upper: dict[Node, list[Node]] = {id: [] for id in below}
     lower: dict[Node, list[Node]] = {id: [] for id in below}
     for id, ids in below.items():
         for end in ids:
+            if (id, end) in back:
+                part.back.append((id, end))
+                continue
             route: list[Node] = [id]
             for level in range(level_of[id] - 1, level_of[end], -1):
                 bend = (id, end, level)
@@ -120,24 +137,27 @@ def _placed(below: Mapping[str, Sequence[str]], level_of: Mapping[str, int]) -> 
                 lower[one].append(next)
                 upper[next].append(one)
     rows: list[list[Node]] = [[] for _ in range(part.height)]
-    for node in _from_below(part, upper):
+    for node in _along(part, upper, lower):
         rows[part.level[node]].append(node)
     rows = _ordered(rows, upper, lower)
     _settle(part, rows, upper, lower)
     return part
 
 
-def _from_below(part: Part, upper: Mapping[Node, list[Node]]) -> Iterable[Node]:
-    """Yield all nodes, each branch from the bottom up before the next one."""
+def _along(
+    part: Part, upper: Mapping[Node, list[Node]], lower: Mapping[Node, list[Node]]
+) -> Iterable[Node]:
+    """Yield all nodes, each branch as a whole before the next one, from one at the rim on: of what
+    can be drawn without crossings that is the order."""
     seen: set[Node] = set()
-    for start in [node for node, level in part.level.items() if level == 0]:
-        todo = [start]
-        while todo:
-            node = todo.pop()
-            if node not in seen:
-                seen.add(node)
-                yield node
-                todo += reversed(upper[node])
+    bottom = [node for node, level in part.level.items() if level == 0]
+    todo = sorted(bottom, key=lambda node: len(upper[node]), reverse=True)
+    while todo:
+        node = todo.pop()
+        if node not in seen:
+            seen.add(node)
+            yield node
+            todo += [*reversed(lower[node]), *reversed(upper[node])]
 
 
 def _ordered(

@@ -126,6 +126,12 @@ def _edges(out: svg.Drawing, outlook: Outlook, spot: Spot) -> None:
                 steps += f"V{to_y + HEIGHT:.1f}"
         colour = SAFE_LINE if safe else PLAIN_LINE
         out.path(steps, colour, width=1.8, look="" if safe else "rise")
+    for upper, lower in spot.part.back:
+        x, y = spot.middle(upper), spot.top(upper) + HEIGHT
+        to_x, to_y = spot.middle(lower) - WIDTH / 4, spot.top(lower)
+        aside = min(x, to_x) - WIDTH * 0.75
+        steps = f"M{x - WIDTH / 4:.1f} {y:.1f}C{aside:.1f} {y + 60:.1f} {aside:.1f} {to_y - 60:.1f}"
+        out.path(f"{steps} {to_x:.1f} {to_y:.1f}", ORANGE, width=1.8, dotted=True)
 
 
 def _box(out: svg.Drawing, outlook: Outlook, layer: Layer, x: float, y: float) -> None:

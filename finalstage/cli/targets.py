@@ -12,12 +12,13 @@ import stat as modes
 from collections.abc import Iterable
 
 from finalstage.bounded import bind
+from finalstage.cli import superblocks
 from finalstage.cli.errors import TargetError
 from finalstage.kernel import Kernel, Stat
 from finalstage.layers.loop import Loop
 from finalstage.layers.mount import Mount
 from finalstage.layers.swap import Swap
-from finalstage.stack import Layer, Stack
+from finalstage.stack import Layer, Stack, covering
 from finalstage.world import block_id, describe
 
 TAGS = {
@@ -170,7 +171,8 @@ def _lies_on(stack: Stack, found: Stat) -> Layer | None:
 
 def _tagged(kernel: Kernel, stack: Stack, word: str, tags: tuple[str, ...], value: str) -> Layer:
     """Return the device with a UUID or label: by udev's links, whose names have what is odd in them
-    as \\x20: encode_devnode_name() in systemd's src/shared/device-nodes.c."""
+    as \\x20: encode_devnode_name() in systemd's src/shared/device-nodes.c. Where there is none,
+    root reads what stands on the devices."""
     for tag in tags:
         for name in dict.fromkeys(map(_encoded, (value, value.lower(), value.upper()))):
             try:
@@ -180,7 +182,33 @@ def _tagged(kernel: Kernel, stack: Stack, word: str, tags: tuple[str, ...], valu
             layer = stack.get(block_id(found.special))
             if layer is not None:
                 return layer
+    for tag in tags if os.geteuid() == 0 else ():
+        if layers := _on_devices(kernel, stack, tag, value):
+            if len(layers) > 1:
+                names = ", ".join(layer.title for layer in layers)
+                raise TargetError(f"{shown(word)} is on several: {names}", "name one of them")
+            return layers[0]
     raise TargetError(f"{shown(word)}: {NOT_FOUND}", "`finalstage plan` shows all there are")
+
+
+def _on_devices(kernel: Kernel, stack: Stack, tag: str, value: str) -> list[Layer]:
+    """Return the devices on which a UUID or label stands: of a mirror and its members the mirror,
+    of members of an array that array, of the devices of a btrfs one."""
+    paths = {
+        f"/dev/{name}": layer
+        for layer in stack.layers
+        if layer.id.startswith("block:") and (name := kernel_name(kernel, layer))
+    }
+    found = superblocks.read_all([path for path in paths if os.path.exists(path)])
+    meant = {paths[path].id: tags for path, tags in found.items() if tags.has(tag, value)}
+    ids: dict[str, None] = {}
+    for id, tags in meant.items():
+        above = [upper for upper in stack.above[id] if stack.by_id[upper].kind == "md"]
+        ids |= dict.fromkeys(above if above and tags.type == superblocks.MEMBER else [id])
+    lower = {under for id in ids for under in covering(stack, (id,)) if under != id}
+    layers = [stack.by_id[id] for id in ids if id not in lower]
+    one_file_system = {tags.type for tags in meant.values()} == {"btrfs"}
+    return layers[:1] if one_file_system else layers
 
 
 def _encoded(value: str) -> str:

@@ -81,10 +81,11 @@ def _line(cells: list[tuple[Cell, int, bool]], paint: Callable[[str, str], str],
             pieces.append((space, ""))
     while pieces and not pieces[-1][0].strip():
         pieces.pop()
-    line, left = "", most
+    size = sum(cell_len(words) for words, _ in pieces)
+    left = most - 1 if 0 < most < size else size
+    line = ""
     for words, style in pieces:
-        size = cell_len(words)
-        if most and size > left:
-            return line + paint(set_cell_size(words, max(left - 1, 0)) + "…", style)
-        line, left = line + paint(words, style), left - size
+        if cell_len(words) > left:
+            return line + paint(set_cell_size(words, left) + "…", style)
+        line, left = line + paint(words, style), left - cell_len(words)
     return line
