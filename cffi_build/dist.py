@@ -36,7 +36,13 @@ def main() -> int:
 
 def _all_there() -> bool:
     packed = ("finalstage-tree.cpio.zst", "finalstage-tree.tar.xz", "payload/tree.manifest")
-    outputs = ("tree/finalstage", *packed, "man/man8/finalstage.8", "finalstage")
+    outputs = (
+        "tree/finalstage",
+        *packed,
+        "man/man8/finalstage.8",
+        "completions/fish",
+        "finalstage",
+    )
     extensions = (project.ROOT / "finalstage/kernel").glob("_linux.*.so")
     return any(extensions) and all((project.DIST / output).exists() for output in outputs)
 
@@ -46,7 +52,7 @@ def _key() -> str:
     files = [*project.sources("finalstage", "cffi_build"), project.ROOT / "pyproject.toml"]
     files += filter(Path.is_file, sorted((project.ROOT / "initramfs-overlay").rglob("*")))
     marks = [f"{path.relative_to(project.ROOT)} {project.file_digest(path)}" for path in files]
-    tools = [version("cffi"), version("pyinstaller"), project.compiler_version()]
+    tools = [*map(version, ("cffi", "pyinstaller", "shtab")), project.compiler_version()]
     date = str(project.source_date())
     return project.digest(*marks, *tools, project.python_identity(), date)
 

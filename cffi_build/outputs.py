@@ -4,7 +4,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cffi_build import archive, frozen, man, project, tree
+from cffi_build import archive, completions, frozen, man, project, tree
 from cffi_build.bootloader import STAGE_LINK_FLAGS, bootloader, one_file_bootloader
 from cffi_build.freeze import ENCODINGS, Freeze, imported_modules
 from cffi_build.libpython import small_libpython
@@ -30,6 +30,7 @@ def build_outputs() -> None:
             archive.write_payload(TREE, PAYLOAD)
             shutil.copyfile(PAYLOAD / ARCHIVE, TAR)
         man.build_pages()
+        completions.build_completions()
         project.say("freezing the tool")
         plan = Freeze(
             TOOL.name,

@@ -3,59 +3,87 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 
 from finalstage import __version__
-from finalstage.cli import check_verb, install_verbs, plan_verb, stage_verb, unpack_verb
-from finalstage.cli.errors import DONE, FAILED, INTERRUPTED, RefusalError
-from finalstage.cli.output import Output
-from finalstage.cli.problems import Problem, ProblemsError
+from finalstage.cli.errors import DONE, FAILED, INTERRUPTED, NOT_UNDERSTOOD, RefusalError
+from finalstage.cli.parsing import Parser, UsageError, unknown
+from finalstage.cli.problems import ProblemsError
+from finalstage.cli.voice import Voice, open_standard_streams, reason
 
-VERBS = (stage_verb, unpack_verb, install_verbs, check_verb, plan_verb)
-"""Each has a function `add_to`, which adds a parser whose default `run` is given the options, and
-returns lines that say what was done, with problems that did not keep it from that, or Output. It
-raises RefusalError where it does not do it, ProblemsError where it was to find them."""
+VERBS = {
+    "stage": "stage_verb",
+    "unpack": "unpack_verb",
+    "install": "install_verbs",
+    "uninstall": "install_verbs",
+    "check": "check_verb",
+    "plan": "plan_verb",
+    "completion": "completion_verb",
+}
+"""The module of each verb. It has a function `add_to`, which adds a parser whose default `run` is
+given the options, and returns lines that say what was done, with problems that did not keep it from
+that, or Output. It raises RefusalError where it does not do it, ProblemsError where it was to find
+them."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    found = argparse.ArgumentParser(
+def parser(wanted: Iterable[str] = VERBS) -> argparse.ArgumentParser:
+    """Return the parser of the command line, which knows these verbs, and others of their modules:
+    to import all takes longer than most verbs do."""
+    found = Parser(
         prog="finalstage",
         description="Closes every storage layer at shutdown, wipes the keys, goes down.",
+        epilog="`finalstage help VERB` says more of a verb, with examples. Manual pages:"
+        " finalstage(8), finalstage.toml(5), finalstage-answers(7).",
     )
     found.add_argument("--version", action="version", version=f"finalstage {__version__}")
     verbs = found.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for verb in VERBS:
-        verb.add_to(verbs)
+    for module in dict.fromkeys(VERBS[verb] for verb in wanted):
+        import_module(f"finalstage.cli.{module}").add_to(verbs)
     return found
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; return its exit status."""
-    options = parser().parse_args(arguments)
+    open_standard_streams()
+    voice = Voice()
     try:
-        for line in options.run(options):
-            _print(line)
-        sys.stdout.flush()
+        status = _run(sys.argv[1:] if arguments is None else arguments, voice)
     except RefusalError as error:
-        print(f"finalstage: {error}", file=sys.stderr)
-        return error.status
+        voice.refuse(str(error))
+        status = error.status
     except ProblemsError as error:
-        print(*error.problems, sep="\n")
-        return FAILED
+        voice.list(error.problems)
+        status = FAILED
+    except OSError as error:
+        voice.refuse(reason(error))
+        status = FAILED
     except KeyboardInterrupt:
-        print("finalstage: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever has read enough of it; the interpreter would complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        voice.refuse("interrupted")
+        status = INTERRUPTED
+    return status if voice.all_was_said() else status or FAILED
+
+
+def _run(arguments: list[str], voice: Voice) -> int:
+    if not arguments:
+        parser().print_help(sys.stderr)
+        return NOT_UNDERSTOOD
+    if arguments[0] == "help":
+        arguments = [*arguments[1:2], "--help"]
+    verb = next((word for word in arguments if not word.startswith("-")), "")
+    if verb and verb not in VERBS:
+        raise unknown(verb, VERBS)
+    wanted = [verb] if verb else [] if arguments[0] == "--version" else VERBS
+    try:
+        options, rest = parser(wanted).parse_known_args(arguments)
+    except SystemExit as done:  # after --help and --version
+        return int(done.code or DONE)
+    except OSError as error:  # help that cannot be written
+        voice.fall_silent(error)
         return FAILED
+    if rest:
+        raise UsageError(f"not understood: {' '.join(rest)}", f"see finalstage help {verb}")
+    for line in options.run(options):
+        voice.say(line)
     return DONE
-
-
-def _print(line: str | Problem) -> None:
-    if isinstance(line, Output):
-        print(line)
-    else:
-        print(f"finalstage: {line}", file=sys.stderr if isinstance(line, Problem) else None)

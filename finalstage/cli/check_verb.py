@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from finalstage.cli import config, setup
+from finalstage.cli.parsing import add_verb
 from finalstage.cli.problems import Problem, ProblemsError
 
 
 def add_to(verbs: Any) -> None:
     """Add the parser of this verb."""
-    parser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "check",
         help="see whether the configuration makes sense, and whether hooks would run",
         description="Reads FILE, the words of the kernel's command line that begin with"
         " finalstage., and the directory of hooks. Names each problem with its place and what to"
         " do about it; the status is 1 then.",
+        examples=(
+            ("check", "what is set up on this machine"),
+            ("check ./finalstage.toml", "a configuration that is not in place yet"),
+        ),
     )
     parser.add_argument(
         "file",

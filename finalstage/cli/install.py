@@ -15,6 +15,7 @@ from pathlib import Path
 from finalstage import __version__
 from finalstage.cli import changes, inside
 from finalstage.cli.changes import Change, Divert, File, Program
+from finalstage.cli.completion_verb import SCRIPTS, script
 from finalstage.cli.errors import RefusalError
 from finalstage.cli.overlay import Command, Overlay
 
@@ -156,7 +157,8 @@ def install(wanted: Overlay, root: Path, dry_run: bool) -> Iterator[str]:
 
 
 def common() -> tuple[Change, ...]:
-    """Return what is installed with each overlay: the program, and its manual pages."""
+    """Return what is installed with each overlay: the program, its manual pages, and what
+    shells complete its command line by."""
     program, pages = this_program(), manual()
     return (
         Program(PROGRAM, str(program), changes.digest(program)),
@@ -164,6 +166,7 @@ def common() -> tuple[Change, ...]:
             File(f"{MANUAL}/{page.relative_to(pages)}", page.read_text(), 0o644)
             for page in sorted(pages.glob("man*/*"))
         ),
+        *(File(path, script(shell), 0o644) for shell, path in SCRIPTS.items()),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from finalstage.cli import overlay
 from finalstage.cli.errors import RefusalError
 from finalstage.cli.install import HOST, install, records, uninstall
+from finalstage.cli.parsing import add_verb
 from finalstage.cli.problems import Problem
 from finalstage.cli.stage_verb import put
 from finalstage.cli.staging import USUAL, unstage
@@ -18,12 +19,19 @@ from finalstage.cli.stand_in import standing, step_down
 
 def add_to(verbs: Any) -> None:
     """Add the parsers of both verbs."""
-    parser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "install",
         help="have an init or an image builder of this machine hand over to it",
         description="Puts the files for an init or an image builder in place, and this program at"
         " /usr/local/sbin/finalstage, and stages at once. Twice is harmless; what is not"
         " finalstage's own is never overwritten.",
+        examples=(
+            ("install --dry-run", "what would be changed"),
+            ("install", "for the init that runs this machine"),
+            ("install --init dracut", "for the builder of its initramfs, too"),
+            ("install --init systemd --root /mnt/image", "into an image"),
+        ),
     )
     parser.add_argument(
         "--init",
@@ -33,10 +41,16 @@ def add_to(verbs: Any) -> None:
     _add_common(parser)
     parser.set_defaults(run=run_install)
 
-    parser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "uninstall",
         help="undo it, without a trace",
         description="Takes back all that was installed, and the stage out of memory.",
+        examples=(
+            ("uninstall --dry-run", "what would be taken back"),
+            ("uninstall", "all of it"),
+            ("uninstall --init dracut", "only what was installed for that one"),
+        ),
     )
     parser.add_argument("--init", metavar="NAME", help="only what was installed for this one")
     _add_common(parser)

@@ -9,6 +9,7 @@ from typing import Any
 
 from finalstage.cli import config, setup
 from finalstage.cli.errors import RefusalError
+from finalstage.cli.parsing import add_verb
 from finalstage.cli.problems import Problem
 from finalstage.cli.staging import USUAL, stage, unstage
 from finalstage.cli.stand_in import is_stopping, program, stand_in, standing, step_down
@@ -17,12 +18,18 @@ from finalstage.cli.tree_owner import other_tree
 
 def add_to(verbs: Any) -> None:
     """Add the parser of this verb."""
-    parser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "stage",
         help="put the final stage into memory, for init to execute at shutdown",
         description="Mounts a tmpfs at DIR, writes the final stage into it, and checks it."
         " systemd-shutdown executes /run/initramfs/shutdown by itself; another init's last"
         " script ends in `exec /run/initramfs/shutdown poweroff`.",
+        examples=(
+            ("stage", "bring the tree up to date, after a change of the configuration"),
+            ("stage --stand-in", "have systemd execute it in place of systemd-shutdown"),
+            ("stage /mnt", "somewhere else, to look at it"),
+        ),
     )
     parser.add_argument(
         "directory",

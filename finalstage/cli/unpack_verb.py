@@ -13,6 +13,7 @@ from typing import Any
 from finalstage.cli import payload, setup
 from finalstage.cli.carried import Carried
 from finalstage.cli.errors import RefusalError
+from finalstage.cli.parsing import add_verb
 from finalstage.cli.problems import Problem
 
 REMEDIES = {
@@ -25,12 +26,17 @@ REMEDIES = {
 
 def add_to(verbs: Any) -> None:
     """Add the parser of this verb."""
-    parser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "unpack",
         help="write the final stage into a directory, for an initramfs or an image",
         description="Writes the final stage into DIR, which must be empty or not there, and checks"
         " it. It takes no root and mounts nothing. In a machine that is booted from what it lies"
         " in, `DIR/shutdown --stage /run/initramfs` puts it into memory.",
+        examples=(
+            ("unpack ./tree", "the bare tree, for an initramfs"),
+            ("unpack --configured ./tree", "with what is set up on this machine"),
+        ),
     )
     parser.add_argument("directory", metavar="DIR", type=Path, help="where to")
     parser.add_argument(

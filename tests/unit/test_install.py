@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from finalstage import cli
-from finalstage.cli import changes, install, overlay
+from finalstage.cli import changes, completion_verb, install, overlay
 from finalstage.cli.errors import RefusalError
 
 INSTALL_TOML = """
@@ -104,6 +104,8 @@ def test_installs_all_that_the_overlay_says(root: Path) -> None:
     assert on(root, "install") == 0
     assert (root / "usr/local/sbin/finalstage").read_text() == "program"
     assert (root / "usr/local/share/man/man8/finalstage.8").read_text() == ".TH"
+    for shell, path in completion_verb.SCRIPTS.items():
+        assert (root / path).read_text() == completion_verb.script(shell)
     assert (root / "etc/init.d/finalstage").stat().st_mode & 0o777 == 0o755
     assert (root / "etc/plain").stat().st_mode & 0o777 == 0o644
     assert (root / "sbin/poweroff").read_text() == WRAPPER
@@ -144,7 +146,7 @@ def test_dry_run_says_everything_and_changes_nothing(
     assert on(root, "install", "--dry-run") == 0
     assert everything(root) == before
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 9
+    assert len(said) == 12
     assert "finalstage: would write /etc/plain" in said
     assert "finalstage: would move /sbin/poweroff to /sbin/poweroff.finalstage-original" in said
     on(root, "install")
@@ -152,7 +154,7 @@ def test_dry_run_says_everything_and_changes_nothing(
     capsys.readouterr()
     assert on(root, "uninstall", "--dry-run") == 0
     assert everything(root) == installed
-    assert len(capsys.readouterr().out.splitlines()) == 9
+    assert len(capsys.readouterr().out.splitlines()) == 12
 
 
 @pytest.mark.parametrize(
