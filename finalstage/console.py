@@ -4,7 +4,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     from finalstage.kernel import Kernel
+
+    Listener = Callable[[float, str, Mapping[str, Any]], None]
 
 LOG_DEBUG = b"<7>"
 """Priority of the records: kept by the kernel's log, but not shown on the console once more."""
@@ -14,10 +19,17 @@ LONGEST_RECORD = 900
 
 
 class Console:
-    """Says things. `quiet` leaves out all but problems."""
+    """Says things. `quiet` leaves out all but problems. `listen` hears each record: the time, what
+    kind it is of, and its facts."""
 
-    def __init__(self, kernel: Kernel, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        quiet: bool = False,
+        listen: Listener = lambda at, event, facts: None,
+    ) -> None:
         self._kernel = kernel
+        self._listen = listen
         self._started = kernel.now()
         self.quiet = quiet
 
@@ -38,7 +50,9 @@ class Console:
 
     def record(self, event: str, **facts: object) -> None:
         """Write one JSON record to the kernel's log."""
-        record = to_json({"at": round(self.seconds(), 3), "event": event, **facts})
+        at = round(self.seconds(), 3)
+        self._listen(at, event, facts)
+        record = to_json({"at": at, "event": event, **facts})
         self._kernel.log(LOG_DEBUG + b"finalstage: " + record.encode()[:LONGEST_RECORD])
 
     def seconds(self) -> float:

@@ -3,29 +3,23 @@
 It is for the reset that comes before we are done, and for what only the kernel itself holds. By
 TCG PC Client Platform Reset Attack Mitigation Specification, the firmware honours it when the
 machine starts again, be that at once or after a night.
-Source: Documentation/filesystems/efivarfs.rst.
 """
 
 from __future__ import annotations
 
+from finalstage import efi
 from finalstage.bounded import bounded
 from finalstage.lines import Line
-from finalstage.world import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from finalstage.kernel import Kernel
 
-VARIABLES = "/sys/firmware/efi/efivars"
 NAME = "MemoryOverwriteRequestControl-e20939be-32d4-41be-a150-897f85d49829"
 SECONDS = 3.0
 """The firmware may write it to flash memory, which is slow."""
 
-NON_VOLATILE, BOOT_SERVICE, RUNTIME = 1, 2, 4
-"""Attributes of a variable: UEFI specification, GetVariable(). They stand before its value, in
-four bytes."""
-
-REQUEST = bytes((NON_VOLATILE | BOOT_SERVICE | RUNTIME, 0, 0, 0, 1))
+REQUEST = b"\1"
 
 
 def request(kernel: Kernel, until: float) -> list[Line]:
@@ -41,18 +35,10 @@ def request(kernel: Kernel, until: float) -> list[Line]:
 
 
 def _set(kernel: Kernel) -> bool:
-    """Write the variable; return whether there is one."""
-    path = f"{VARIABLES}/{NAME}"
-    try:
-        if not kernel.listdir(VARIABLES):
-            kernel.mount_api("efivarfs", VARIABLES)
-        if kernel.read(path) == REQUEST:
-            return True
-    except OSError as error:
-        # No UEFI, a kernel without efivarfs, or firmware that knows no such request.
-        if describe(error) in ("not there", "no such device"):
-            return False
-        raise
-    kernel.make_mutable(path)
-    kernel.write(path, REQUEST)
-    return True
+    """Write the variable; return whether there is one, in firmware that knows such a request."""
+    if not efi.are_there(kernel):
+        return False
+    found = efi.read(kernel, NAME)
+    if found is not None and found != efi.ATTRIBUTES + REQUEST:
+        efi.change(kernel, NAME, REQUEST)
+    return found is not None

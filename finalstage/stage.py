@@ -13,6 +13,7 @@ from finalstage import (
     handover,
     holders,
     hooks,
+    keep,
     keys,
     layers,
     moments,
@@ -32,6 +33,7 @@ from finalstage.layers import md, mount
 from finalstage.layers.dm import Dm
 from finalstage.layers.mount import Mount
 from finalstage.plan import plan
+from finalstage.report import Report
 from finalstage.scan import scan
 from finalstage.seal import Sealed, seal
 from finalstage.stack import Stack, circles, covering, gives_way, io_below, rounds
@@ -55,6 +57,9 @@ OLD_ROOT = "/oldroot"
 
 KEY_LEFT = "A KEY MAY REMAIN IN MEMORY"
 """How every line begins that says so."""
+
+REMAINS = "remains "
+"""How a line begins about a layer that would not close."""
 
 HURRY_SECONDS = 1.0
 KILL_SECONDS = 5.0
@@ -139,6 +144,7 @@ def run(kernel: Kernel, arguments: list[str], environment: Mapping[str, str]) ->
     stage.phase("keys", stage.keys)
     stage.phase("scrub", stage.scrub)
     stage.phase("report", stage.report)
+    stage.phase("keep", stage.keep)
     stage.phase("last", stage.hooks_at_last)
     stage.phase("down", stage.down)
 
@@ -148,9 +154,11 @@ class Stage:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.console = Console(kernel)
+        self.remembered = Report(urgent=(KEY_LEFT, REMAINS))
+        self.console = Console(kernel, listen=self.remembered.take)
         self.started = kernel.now()
         self.request: Request = handover.Request(verb="poweroff")
+        self.place = keep.Place(self.request.options.report_place)
         self.closer = Closer(kernel, self.console.say)
         self.alive: list[Process] = []
         self.stack = Stack(layers=())
@@ -194,12 +202,19 @@ class Stage:
         self.kernel.tell_guardian(f"deadline {self.until:.0f}")
         self.console.quiet = self.request.options.quiet
         self.closer.width = self.request.options.width
-        self.console.say(f"finalstage {__version__}: {self.request.verb}", event="start")
+        self.console.say(
+            f"finalstage {__version__}: {self.request.verb}",
+            event="start",
+            verb=self.request.verb,
+            when=int(self.kernel.time_of_day()),
+        )
         for problem in self.request.problems:
             self.console.problem(problem)
         self.attempt("lock memory", self.kernel.lock_memory)
         self.attempt("keep all records", self.keep_all_records)
         self.attempt("have the kernel hurry", bind(self.expedite_rcu, b"1"))
+        name = self.request.options.report_place
+        self.place = keep.look_up(self.kernel, name, self.until)
         if not self.request.as_pid1:
             self.console.problem("not started by PID 1: it stays, and with it what it holds")
 
@@ -493,6 +508,7 @@ class Stage:
             event,
             layer=layer.title,
             id=layer.id,
+            kind=layer.kind,
             seconds=round(outcome.seconds, 4),
             error=describe(outcome.error) if outcome.error else None,
         )
@@ -577,7 +593,7 @@ class Stage:
             failure = self.failures.get(layer.id)
             reason = describe(failure.error) if failure and failure.error else "held"
             by = ", ".join(held.get(layer.id, ())) or "nobody that can be seen"
-            self.console.problem(f"remains {layer.title}: {reason}; held by {by}")
+            self.console.problem(f"{REMAINS}{layer.title}: {reason}; held by {by}")
         self.draw(remaining)
         for failure in self.failures.values():
             error = failure.error
@@ -603,9 +619,19 @@ class Stage:
             f"keys left {keys}, {self.console.seconds():.2f} s",
             event="summary",
             keys_left=keys,
+            gone=sum(layer.shown for layer in gone),
             peak_kib=processes.peak_kib(self.kernel),
             remaining=[layer.title for layer in remaining],
             closed=[layer.title for layer in gone if layer.shown],  # last: it may be cut off
+        )
+
+    def keep(self) -> None:
+        """Keep the report where it outlives the power, if the machine has such a place. A disk on
+        which something stood is none."""
+        taken = self.used | io_below(self.stack, self.hung())
+        until = self.leaving(DOWN_LEAVES / 2)
+        self.say_all(
+            keep.keep(self.kernel, self.place, self.stack, taken, self.remembered.written, until)
         )
 
     def remaining(self) -> list[Layer]:

@@ -20,6 +20,7 @@ VERBS = {
     "uninstall": "install_verbs",
     "check": "check_verb",
     "plan": "plan_verb",
+    "report": "report_verb",
     "completion": "completion_verb",
 }
 """The module of each verb. It has a function `add_to`, which adds a parser whose default `run` is

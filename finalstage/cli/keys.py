@@ -25,6 +25,7 @@ SHORT = {
     "hooks.directory": "where programs of your own lie",
     "hooks.timeout": "how long one of them may run",
     "hooks.carry": "files that they need",
+    "report.place": "where the report is kept for the time after",
 }
 LONG = {
     "timeout": "From the moment that init hands over until the machine is down. Every phase has"
@@ -61,6 +62,13 @@ LONG = {
     "hooks.carry": "Files and directories beside what is found by itself: what scripts execute,"
     " what programs open or load when they run. They lie in the tree where they lie on the"
     " machine. Nothing from /dev, /proc, /run or /sys can be carried.",
+    "report.place": "`finalstage report` shows it then. It has names of layers, of mount points and"
+    ' of processes that held something, and no secret. "efi" is an EFI variable of 4,000 bytes at'
+    ' most; "pstore" has the kernel put the end of its log there, if the backend of pstore takes'
+    ' what is no crash (ramoops.max_reason=4); "auto" is the first of these that the machine has,'
+    ' but no pstore in EFI variables; "none" keeps nothing. A path is that of a partition, best'
+    " one in /dev/disk/by-partuuid: 64 KiB at its beginning are written, if nobody has it in use"
+    " and if it holds an older report, or only zeros in its first 128 KiB.",
 }
 READERS = {
     options.STAGE: "the stage",
@@ -73,6 +81,7 @@ KINDS = {
     options.NUMBER: "a whole number",
     options.CHOICE: "a word",
     options.PATH: "a path",
+    options.CHOICE_OR_PATH: "a word or a path",
     options.PATHS: "a list of paths",
 }
 

@@ -28,8 +28,13 @@ What it brings, by kind of layer, stands in the README: tests/bench/width.py."""
 TREES = ("finalstage", "other")
 """Whose tree of shutdown it is, where an initramfs builder has one too."""
 
+PLACES = ("auto", "efi", "pstore", "none")
+"""Where the report is kept, beside a block device."""
+
 SWITCH, SPAN, NUMBER, CHOICE, PATH, PATHS = "switch", "span", "number", "choice", "path", "paths"
-"""Kinds of value: bool, seconds, int, one word of some, an absolute path, several of them."""
+CHOICE_OR_PATH = "choice or path"
+"""Kinds of value: bool, seconds, int, one word of some, an absolute path, several of them, and a
+word or a path."""
 
 STAGE, GUARDIAN, STAGING = "stage", "guardian", "staging"
 """Who reads an option: the stage, the launcher that watches over it, `finalstage stage`."""
@@ -55,6 +60,7 @@ class Options(Value):
     hooks_directory: str = "/etc/finalstage/hooks"
     hooks_timeout: float = 5.0
     hooks_carry: tuple[str, ...] = ()
+    report_place: str = "auto"
 
 
 class Option(Value):
@@ -90,6 +96,7 @@ ALL = (
     Option("hooks.directory", "hooks_directory", PATH, (STAGING,)),
     Option("hooks.timeout", "hooks_timeout", SPAN, (STAGE,), least=0.1, most=3600.0),
     Option("hooks.carry", "hooks_carry", PATHS, (STAGING,)),
+    Option("report.place", "report_place", CHOICE_OR_PATH, (STAGE,), words=PLACES),
 )
 BY_NAME = {name: option for option in ALL for name in (option.name, option.alias) if name}
 
@@ -148,6 +155,8 @@ def is_allowed(option: Option, value: object) -> bool:
         return value in option.words
     if option.kind == PATHS:
         return isinstance(value, tuple) and all(map(is_path, value))
+    if option.kind == CHOICE_OR_PATH and value in option.words:
+        return True
     return is_path(value)
 
 
@@ -165,6 +174,7 @@ def allowed(option: Option) -> str:
         NUMBER: f"it may be {option.least:.0f} to {option.most:.0f}",
         CHOICE: f"it may be {', '.join(option.words)}",
         PATH: "it takes an absolute path",
+        CHOICE_OR_PATH: f"it may be {', '.join(option.words)}, or an absolute path",
         PATHS: "it takes absolute paths, with : between them",
     }[option.kind]
 

@@ -99,6 +99,9 @@ class Kernel(Protocol):
     def write(self, path: str, data: bytes) -> None:
         """Write to an existing file with one write(2), as sysfs and /proc want it."""
 
+    def create(self, path: str, data: bytes) -> None:
+        """Make a file, which only root may read, with one write(2). EEXIST if there is one."""
+
     def listdir(self, path: str) -> list[str]:
         """Return the names in a directory, in no order."""
 
@@ -149,6 +152,13 @@ class Kernel(Protocol):
         """Write out the device's page cache and have it flush its own: fsync(2) on it.
 
         With `alone` EBUSY if anything holds it, or a partition of it: O_EXCL, open(2)."""
+
+    def read_device(self, device: str, size: int) -> bytes:
+        """Return the first bytes of a device, or all if it has not as many. EBUSY if anything
+        holds it, or a partition of it: O_EXCL, open(2)."""
+
+    def write_device(self, device: str, data: bytes) -> None:
+        """Write to the beginning of a device, and have it write that out. EBUSY likewise."""
 
     def stop_array(self, device: str) -> None:
         """Stop an md array: STOP_ARRAY on an exclusively opened device (drivers/md/md.c)."""
@@ -211,6 +221,9 @@ class Kernel(Protocol):
 
     def now(self) -> float:
         """Monotonic seconds."""
+
+    def time_of_day(self) -> float:
+        """Seconds since 1970, as far as the machine knows."""
 
     def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import stat as modes
 from errno import ECHILD, EINVAL, EOPNOTSUPP
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 
 from finalstage.guardian import HEARTBEAT, Guardian
 from finalstage.kernel import Stat, dm, fscrypt, keyrings
@@ -149,6 +149,14 @@ class LinuxKernel:
         finally:
             posix.close(fd)
 
+    def create(self, path: str, data: bytes) -> None:
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+        fd = posix.open(encode(path), flags, 0o600)
+        try:
+            posix.write(fd, data)
+        finally:
+            posix.close(fd)
+
     def listdir(self, path: str) -> list[str]:
         return posix.listdir(path)
 
@@ -237,6 +245,26 @@ class LinuxKernel:
     def flush(self, device: str, alone: bool = False) -> None:
         fd = self._open_block(device, posix.O_RDONLY | (posix.O_EXCL if alone else 0))
         try:
+            posix.fsync(fd)
+        finally:
+            posix.close(fd)
+
+    def read_device(self, device: str, size: int) -> bytes:
+        fd = self._open_block(device, posix.O_RDONLY | posix.O_EXCL)
+        try:
+            data = b""
+            while piece := posix.pread(fd, size - len(data), len(data)):
+                data += piece
+            return data
+        finally:
+            posix.close(fd)
+
+    def write_device(self, device: str, data: bytes) -> None:
+        fd = self._open_block(device, posix.O_WRONLY | posix.O_EXCL)
+        try:
+            at = 0
+            while at < len(data):
+                at += posix.pwrite(fd, data[at:], at)
             posix.fsync(fd)
         finally:
             posix.close(fd)
@@ -457,6 +485,9 @@ class LinuxKernel:
 
     def now(self) -> float:
         return monotonic()
+
+    def time_of_day(self) -> float:
+        return time()
 
     def sleep(self, seconds: float) -> None:
         until = monotonic() + seconds

@@ -32,8 +32,9 @@
 
 static const char *const OURS[] = {"FINALSTAGE_GUARDIAN=", "FINALSTAGE_ATTEMPT=", NULL};
 
-static const char *const NEAR_THE_END[] = {"report", "last", "down", NULL};
-static const char *const ALL_CLOSED[] = {"closed", "keys", "scrub", "report", "last", "down", NULL};
+static const char *const NEAR_THE_END[] = {"report", "keep", "last", "down", NULL};
+static const char *const ALL_CLOSED[] = {"closed", "keys", "scrub", "report",
+                                         "keep",   "last", "down",  NULL};
 static const char *const BEFORE_SEAL[] = {"",        "prepare", "defuse", "start", "kill",   "files",
                                           "unblock", "hooks",   "close",  "lock",  "settle", NULL};
 

@@ -34,6 +34,7 @@ WHY = {
     "keys": "keyrings of all users are cleared",
     "scrub": "freed keys are waited for; where there was encryption, free memory is overwritten",
     "report": "what remains is looked for, and named",
+    "keep": "a place to keep the report is looked for; there is none",
     "last": "programs of the administrator's own are looked for; there are none",
     "down": "sync(2), then reboot(2)",
 }

@@ -9,6 +9,7 @@ not have in `tests.sim.lacking`.
 from __future__ import annotations
 
 import errno
+import stat as modes
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -247,7 +248,7 @@ class SimKernel(Hooks, Secrets, Processes):
         if path in machine.settings:
             machine.settings[path] = data.decode()
         elif path in machine.efi:
-            machine.efi[path] = data
+            self.set_variable(path, data)
         elif path == "/proc/sysrq-trigger":
             if data == b"u":
                 self._emergency_remount()
@@ -301,12 +302,17 @@ class SimKernel(Hooks, Secrets, Processes):
 
     def stat(self, path: str) -> Stat:
         self._enter("stat", path)
-        found = self.file_stat(path) or self.process_stat(path)
+        found = self.file_stat(path) or self.process_stat(path) or self._node_stat(path)
         for kind in KINDS:
             found = found or kind.stat(self, path)
         if not found:
             raise error(errno.ENOENT, path)
         return found
+
+    def _node_stat(self, path: str) -> Stat | None:
+        """Describe the node of a block device by its kernel name."""
+        device = self._names.get(path.removeprefix("/dev/"))
+        return Stat(modes.S_IFBLK, "0:6", 1, device.device, 0) if device else None
 
     def block(self, path: str) -> tuple[Device | None, str]:
         """Return the device to whose directory a path belongs, and the rest of the path."""
@@ -447,6 +453,25 @@ class SimKernel(Hooks, Secrets, Processes):
         if alone and self.machine.holders(device):
             raise error(errno.EBUSY, device)
         self._ask("flush", device)
+
+    def read_device(self, device: str, size: int) -> bytes:
+        self._open_alone("read_device", device)
+        return self.machine.contents.get(device, b"").ljust(size, b"\0")[:size]
+
+    def write_device(self, device: str, data: bytes) -> None:
+        self._open_alone("write_device", device)
+        before = self.machine.contents.get(device, b"")
+        self.machine.contents[device] = data + before[len(data) :]
+        self._ask("flush", device)
+
+    def _open_alone(self, operation: str, device: str) -> None:
+        self._enter(operation, device)
+        if device not in self.machine.devices:
+            raise error(errno.ENXIO, device)
+        if self.machine.holders(device):
+            raise error(errno.EBUSY, device)
+        if self.machine.blocked(device):
+            raise BlockedError(device, opens=True)
 
     def stop_array(self, device: str) -> None:
         if self.machine.holders(device):  # it is opened alone, whatever it is

@@ -295,9 +295,12 @@ class Machine:
     kernel_log: bytes = b""
     scrub_seconds: float = 0.5
     scrubbed: bool = False
-    # EFI variables by path; efivarfs is seen once it is mounted.
+    # EFI variables by path; efivarfs is seen once it is mounted. How long a value may be.
     efi: dict[str, bytes] = field(default_factory=dict)
     efi_mounted: bool = False
+    efi_most: int = 1 << 15
+    # What lies at the beginning of devices, where that is not zero.
+    contents: dict[str, bytes] = field(default_factory=dict)
     immutable: set[str] = field(default_factory=set)
 
     def things(self) -> Iterator[Thing]:

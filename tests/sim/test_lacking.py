@@ -14,7 +14,8 @@ from functools import cache, partial
 import pytest
 
 from finalstage import drawing
-from finalstage.mor import NAME, REQUEST, VARIABLES
+from finalstage.efi import ATTRIBUTES, VARIABLES
+from finalstage.mor import NAME, REQUEST
 from tests.sim.draw import machine_from
 from tests.sim.kernel import SimKernel
 from tests.sim.kinds.dm import Dm
@@ -46,7 +47,7 @@ def with_secrets() -> Machine:
     machine.keyrings = {0: ("user cryptsetup",), 1000: ("user login", "logon fscrypt:x")}
     machine.pinned_keys = ("logon     cryptsetup:1234-d0",)
     machine.files = {"/oldroot/run/cryptsetup-keys.d/root.key": "0:33"}
-    machine.efi = {f"{VARIABLES}/{NAME}": bytes(len(REQUEST))}
+    machine.efi = {f"{VARIABLES}/{NAME}": ATTRIBUTES + bytes(len(REQUEST))}
     return machine
 
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from finalstage.cli import svg
+from finalstage.cli.timeline import LEFT, PLOT
 from tests.bench import calls, figures, plot, report, run, start, tables, timeline
 from tests.bench.contestants import CONTESTANTS, DRACUT, FINALSTAGE_DIRECT, ORACLE
 from tests.bench.results import Going, Results, Timeline
@@ -28,9 +29,9 @@ def record(at: float, event: str, **facts: Any) -> dict[str, Any]:
 RECORDS = [
     record(0.0, "phase", phase="prepare"),
     record(0.2, "phase", phase="close"),
-    record(0.5, "close", layer="ext4 /a", id="mount:8:/a", seconds=0.25, error=None),
-    record(0.6, "close", layer="ext4 /b", id="mount:9:/b", seconds=0.39, error=None),
-    record(0.7, "close", layer="linear <b>", id="block:253:1", seconds=0.05, error=None),
+    record(0.5, "close", layer="ext4 /a", kind="mount", seconds=0.25, error=None),
+    record(0.6, "close", layer="ext4 /b", kind="mount", seconds=0.39, error=None),
+    record(0.7, "close", layer="linear <b>", kind="dm", seconds=0.05, error=None),
     record(0.8, "phase", phase="down"),
 ]
 TIMELINE: Timeline = {"offset": 0.3, "seconds": 1.5, "records": RECORDS}
@@ -168,8 +169,8 @@ def test_bars_are_where_the_time_says() -> None:
     assert bar.end == pytest.approx(0.8)
     text = timeline.draw(TIMELINE, "")
     (box,) = (each for each in boxes(text) if "ext4 /a" in ElementTree.tostring(each).decode())
-    scale = timeline.PLOT / 1.5
-    assert float(box.attrib["x"]) == pytest.approx(timeline.LEFT + 0.55 * scale, abs=0.1)
+    scale = PLOT / 1.5
+    assert float(box.attrib["x"]) == pytest.approx(LEFT + 0.55 * scale, abs=0.1)
     assert float(box.attrib["width"]) == pytest.approx(0.25 * scale, abs=0.1)
 
 

@@ -35,6 +35,7 @@ RIGHT: dict[str, dict[str, object]] = {
     "hooks.directory": {'"/srv/hooks"': "/srv/hooks"},
     "hooks.timeout": {'"500ms"': 0.5, "2": 2},
     "hooks.carry": {'["/etc/hosts"]': ("/etc/hosts",)},
+    "report.place": {'"none"': "none", '"/dev/sda3"': "/dev/sda3"},
 }
 NO_SWITCH = ('"on"', "1", "[]", '"true"')
 NO_TIME = ('"soon"', '""', "true", "-5", "nan", "inf", "[60]", "1e9", "0x" + 5000 * "f", '"-5s"')
@@ -54,6 +55,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "hooks.directory": ('"hooks"', '["/srv/hooks"]', "3", '""'),
     "hooks.timeout": (*NO_TIME, '"2h"'),
     "hooks.carry": NO_PATHS,
+    "report.place": ('"here"', '"sda3"', "false", '["efi"]', '""', r'"/dev/a\nb"'),
 }
 
 
@@ -250,7 +252,9 @@ def test_all_are_described_and_only_these() -> None:
 
 def test_the_part_of_the_manual_names_all_with_their_defaults() -> None:
     text = keys.scdoc()
-    assert re.findall(r"^## (.*)$", text, re.M) == ["Above all tables", "[systemd]", "[hooks]"]
+    assert re.findall(r"^## (.*)$", text, re.M) == [
+        *("Above all tables", "[systemd]", "[hooks]", "[report]"),
+    ]
     assert re.findall(r"^\*(\S+)\* = ", text, re.M) == [
         option.name.rpartition(".")[2] for option in options.ALL
     ]

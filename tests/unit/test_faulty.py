@@ -16,8 +16,8 @@ from tests.sim.machine import Machine
 
 LOOKING = {
     "console", "dm_info", "dm_status", "drain_console", "encryption_key", "kernel_log", "listdir",
-    "log", "now", "read", "readlink", "sleep", "start", "stat", "tell_guardian", "wait",
-    "wait_for_rcu",
+    "log", "now", "read", "read_device", "readlink", "sleep", "start", "stat", "tell_guardian",
+    "time_of_day", "wait", "wait_for_rcu",
 }  # fmt: skip
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from finalstage import mor, scrub
+from finalstage import efi, mor, scrub
 from tests.sim.kernel import HANG, SimKernel
 from tests.sim.machine import Machine, Process
 
 PANIC = "/proc/sys/vm/panic_on_oom"
 LOG = b"6,80,0,-;mem auto-init: stack:all(zero), heap alloc:on, heap free:%s\n"
-VARIABLE = f"{mor.VARIABLES}/{mor.NAME}"
+VARIABLE = f"{efi.VARIABLES}/{mor.NAME}"
 STAGE, DAEMON = SimKernel.pid, 99
 
 

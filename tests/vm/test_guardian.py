@@ -39,7 +39,10 @@ FAULTS = [
 EARLY = (
     *("prepare", "defuse", "start", "kill", "files", "unblock", "hooks", "close", "lock", "settle"),
 )
-PHASES = (*EARLY, "free", "seal", "flush", "closed", "keys", "scrub", "report", "last", "down")
+PHASES = (
+    *(*EARLY, "free", "seal", "flush", "closed", "keys", "scrub", "report", "keep", "last"),
+    "down",
+)
 NOT_EXECUTABLE = "chmod 644 /run/initramfs/usr/lib/finalstage/stage"
 DAMAGED = "dd if=/dev/zero of=/run/initramfs/usr/lib/finalstage/stage bs=4k count=1 conv=notrunc"
 AS_CHILD = "({path} &); exec sleep 999"

@@ -1,0 +1,170 @@
+"""Where the report is kept while the machine has no power: an EFI variable, pstore, a partition.
+
+Nothing that something stood on is ever written to: only a partition that the configuration names,
+which nobody had in use, and which holds an earlier report, or nothing.
+"""
+
+from __future__ import annotations
+
+from errno import EPERM
+
+from finalstage import efi
+from finalstage.bounded import bounded
+from finalstage.kernel import SECTOR
+from finalstage.lines import Line
+from finalstage.report import MAGIC
+from finalstage.value import Value
+from finalstage.world import block_id, text_if_there
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+    from finalstage.kernel import Kernel
+    from finalstage.stack import Stack
+
+    Written = Callable[[int], bytes]
+
+SECONDS, LOOK_UP_SECONDS = 3.0, 1.0
+"""Firmware may be slow to write to its flash memory."""
+
+VARIABLE = "FinalstageReport-30382736-b7b0-4252-acf7-70b5f8f180eb"
+MOST_IN_VARIABLE = (4000, 1000)
+"""Bytes, and what to try next: how large a variable may be is the firmware's own, and 1,024 with
+its name is what EDK II takes where nobody has set it (PcdMaxVariableSize). It is written once a
+shutdown; a flash memory that takes 100,000 of them outlasts the machine."""
+
+MOST_ON_DEVICE = 1 << 16
+EMPTY = 1 << 17
+"""Bytes at the beginning of a partition that must be zero where there is no report: no file system,
+no LUKS, LVM, md or swap has its first superblock behind that, but for md at the end, and what
+belongs to an array that is assembled is in use."""
+
+BACKEND = "/sys/module/pstore/parameters/backend"
+DUMP_ALWAYS = "/sys/module/printk/parameters/always_kmsg_dump"
+"""Whether the end of the kernel's log goes to pstore as the machine goes down, and not only when it
+crashes: kmsg_dump_desc() in kernel/printk/printk.c. The backend's max_reason may forbid it. As
+/dev/pmsg0, by which programs write to pstore themselves, is in few kernels, it is not used."""
+
+MOST_IN_LOG, PIECE = 4000, 800
+"""Bytes, of the 10,240 of a log that pstore keeps by default (pstore.kmsg_bytes), and of a record.
+"""
+
+BLOCK_DEVICE, TYPE_OF_FILE = 0o060000, 0o170000
+
+
+class Place(Value):
+    """Where it is to be kept: what the configuration says, and the device that this was when there
+    still was something to look it up in."""
+
+    name: str
+    device: str = ""
+    problem: str = ""
+
+
+def refusal(words: str) -> OSError:
+    """Return an error that says why a place will not do."""
+    return OSError(EPERM, words)
+
+
+def look_up(kernel: Kernel, name: str, until: float) -> Place:
+    """Return the place that is called so; never raises."""
+    if name[:1] != "/":
+        return Place(name)
+    found: list[str] = []
+
+    def look() -> None:
+        stat = kernel.stat(name)
+        if stat.mode & TYPE_OF_FILE != BLOCK_DEVICE:
+            raise refusal("it is no block device")
+        found.append(stat.special)
+
+    error = bounded(kernel, "report", look, LOOK_UP_SECONDS, until)
+    return Place(name, problem=error) if error else Place(name, found[0])
+
+
+def keep(
+    kernel: Kernel,
+    place: Place,
+    stack: Stack,
+    taken: Container[str],
+    written: Written,
+    until: float,
+) -> list[Line]:
+    """Write the report, and say where it is; never raises, and returns by `until`.
+
+    `taken` are layers of the stack that are never written to. `written` gives the report in at
+    most so many bytes.
+    """
+    said: list[str] = []
+
+    def act() -> None:
+        if place.device:
+            _refuse_in_use(place, stack, taken)
+            _on_device(kernel, place, written)
+            said.append(f"kept the report on {place.name}")
+        elif place.name in ("auto", "efi") and efi.are_there(kernel):
+            _in_variable(kernel, written)
+            said.append("kept the report in an EFI variable")
+        elif place.name == "efi":
+            raise refusal("there are no EFI variables")
+        elif backend := _backend(kernel, place):
+            _in_log(kernel, written)
+            said.append(f"left the report to the kernel, for pstore by {backend}")
+
+    problem = place.problem
+    if place.name != "none" and not problem:
+        problem = bounded(kernel, "keep", act, SECONDS, until)
+    if problem:
+        where = "" if place.name == "auto" else f" in {place.name}"
+        return [Line(f"cannot keep the report{where}: {problem}", bad=place.name != "auto")]
+    return [Line(words) for words in said]
+
+
+def _in_variable(kernel: Kernel, written: Written) -> None:
+    most, less = MOST_IN_VARIABLE
+    try:
+        efi.store(kernel, VARIABLE, written(most))
+    except OSError:
+        efi.store(kernel, VARIABLE, written(less))
+
+
+def _refuse_in_use(place: Place, stack: Stack, taken: Container[str]) -> None:
+    """Raise OSError unless a place is a device on which nothing stands, or stood."""
+    layer = stack.get(block_id(place.device))
+    if layer is None:
+        raise refusal("it is not there any more")
+    if layer.closes or layer.id in taken or stack.above[layer.id]:
+        raise refusal("something stood on it")
+
+
+def _on_device(kernel: Kernel, place: Place, written: Written) -> None:
+    """Write it to a device that has an older one, or nothing."""
+    start = kernel.read_device(place.device, EMPTY)
+    if not start.startswith(MAGIC) and any(start):
+        raise refusal(
+            f"it holds something else; fill its first {EMPTY} bytes with zeros if nobody needs that"
+        )
+    data = written(min(MOST_ON_DEVICE, len(start)))
+    kernel.write_device(place.device, data + bytes(-len(data) % SECTOR))
+
+
+def _backend(kernel: Kernel, place: Place) -> str:
+    """Return what pstore writes to, where the report is to go there: not by itself to EFI
+    variables, of which a dump takes many. OSError if it must, and there is nothing."""
+    backend = text_if_there(kernel, BACKEND)
+    is_there = backend not in ("", "(null)")
+    if place.name == "pstore" and not is_there:
+        raise refusal("pstore has no backend")
+    return backend if is_there and (place.name == "pstore" or backend != "efi") else ""
+
+
+def _in_log(kernel: Kernel, written: Written) -> None:
+    """Make it the end of the kernel's log, and have that dumped."""
+    kernel.write(DUMP_ALWAYS, b"Y")
+    report = written(MOST_IN_LOG)
+    body = report[report.index(b"\n", len(MAGIC)) + 1 :]
+    head = report[len(MAGIC) : -len(body) - 1]
+    pieces = [body[start : start + PIECE] for start in range(0, len(body), PIECE)]
+    for number, piece in enumerate(pieces, 1):
+        kernel.log(b"<7>finalstage: kept %d/%d %b %b" % (number, len(pieces), head, piece))
