@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from datetime import datetime, timedelta
 
-from finalstage.cli import timeline
+from rich.console import Console
+
+from finalstage.cli import terminal, timeline
+from finalstage.cli.inside import folder
 from finalstage.cli.shutdown import Shutdown, Step
 
+SCHEMA = "report.schema.json"
 SHOWN = 20
 """Layers that the text has, the slowest."""
 
 BAR = 30
 
 
+def schema() -> str:
+    """Return the schema of the JSON."""
+    path = folder("schemas", "finalstage/cli") / SCHEMA
+    return path.read_text(encoding="utf-8").rstrip("\n")
+
+
 def as_json(shutdown: Shutdown, place: str) -> str:
-    """Return it by finalstage/cli/report.schema.json."""
+    """Return it as the schema says."""
     return json.dumps(
         {
-            "schema": 1,
+            "version": 1,
+            "finalstage": shutdown.version,
             "place": place,
-            "version": shutdown.version,
             "verb": shutdown.verb,
             "started": shutdown.when.isoformat(),
             "seconds": shutdown.seconds,
@@ -73,60 +82,54 @@ def as_svg(shutdown: Shutdown) -> str:
     whole = timeline.Timeline(
         title, shutdown.end, bars, bands, "seconds since the stage began", "; ".join(notes)
     )
-    return timeline.draw(whole)
+    return timeline.draw_by_phase(whole)
 
 
-def as_text(shutdown: Shutdown, place: str) -> str:
-    """Return it for a terminal, problems first; in colours if this is one."""
-    from rich.console import Console, Group
-    from rich.table import Table
-    from rich.text import Text
-
-    def table(*columns: str) -> Table:
-        found = Table(box=None, pad_edge=False, header_style="bold")
-        for name in columns:
-            right = name in ("at", "seconds")
-            found.add_column(name, justify="right" if right else "left", no_wrap=right)
-        return found
-
-    parts: list[Text | Table] = [
-        Text(f"{shutdown.verb} on {shutdown.when:%Y-%m-%d at %H:%M:%S}{_before(shutdown.when)}"),
-        Text(f"from: {place}, by finalstage {shutdown.version}", style="dim"),
-        Text(_counts(shutdown), style="bold green" if shutdown.is_clean else "bold red"),
+def as_text(shutdown: Shutdown, place: str, out: Console) -> str:
+    """Return it for a terminal, problems first."""
+    paint = terminal.painter(out)
+    parts = [
+        f"{shutdown.verb} on {shutdown.when:%Y-%m-%d at %H:%M:%S}{_before(shutdown.when)}",
+        f"from: {place}, by finalstage {shutdown.version}",
+        paint(_counts(shutdown), "bold green" if shutdown.is_clean else "bold red"),
     ]
-    for bad, heading, style in ((True, "problems", "red"), (False, "notes", "")):
-        lines = [line for line in shutdown.words if line.is_problem is bad]
+    for bad, heading, style in ((True, "problem", "red"), (False, "note", "")):
+        lines = [
+            ((f"{line.at:.3f}", ""), (line.phase, ""), (line.words, style))
+            for line in shutdown.words
+            if line.is_problem is bad
+        ]
         if lines:
-            said = table("at", "phase", heading)
-            for line in lines:
-                said.add_row(f"{line.at:.3f}", line.phase, Text(line.words, style=style))
-            parts += [Text(), said]
-    phases = table("phase", "seconds", "")
-    for phase in shutdown.phases:
-        seconds = phase.end - phase.begin
-        marks = round(BAR * seconds / shutdown.end) if shutdown.end else 0
-        phases.add_row(phase.name, f"{seconds:.3f}", "▇" * marks)
-    parts += [Text(), phases]
+            parts += ["", terminal.columns(out, ("at", "phase", heading), lines, right=("at",))]
+    phases = [
+        ((each.name, ""), (f"{each.seconds:.3f}", ""), (_bar(each.seconds, shutdown.end), "blue"))
+        for each in shutdown.phases
+    ]
+    parts += ["", terminal.columns(out, ("phase", "seconds", ""), phases, right=("seconds",))]
     slowest = sorted(shutdown.steps, key=_rank)[:SHOWN]
-    if slowest:
-        layers = table("layer", "phase", "seconds", "outcome")
-        for step in slowest:
-            outcome = step.error or {"close": "closed", "settle": "made safe"}.get(step.event, "")
-            outcome = (
-                "flushed" if step.kind in ("disk", "partition") and not step.error else outcome
-            )
-            style = "red" if step.error else ""
-            layers.add_row(
-                Text(step.layer), step.phase, f"{step.seconds:.3f}", Text(outcome, style=style)
-            )
-        parts += [Text(), layers]
+    layers = [
+        ((each.layer, ""), (each.phase, ""), (f"{each.seconds:.3f}", ""), _outcome(each))
+        for each in slowest
+    ]
+    if layers:
+        head = ("layer", "phase", "seconds", "outcome")
+        parts += ["", terminal.columns(out, head, layers, right=("seconds",))]
     more = len(shutdown.steps) - len(slowest)
-    tail = [f"{more} quicker layers are not shown here: --json has them"] if more else []
-    parts += [Text(words, style="dim") for words in (*tail, *_left_out(shutdown))]
-    console = Console(file=sys.stdout, highlight=False)
-    with console.capture() as capture:
-        console.print(Group(*parts))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    parts += [f"{more} quicker layers are not shown here: --json has them"] if more else []
+    return "\n".join((*parts, *_left_out(shutdown)))
+
+
+def _bar(seconds: float, whole: float) -> str:
+    """Return a bar as long as its share of the whole."""
+    return "#" * round(BAR * seconds / whole) if whole else ""
+
+
+def _outcome(step: Step) -> terminal.Cell:
+    if step.error:
+        return step.error, "red"
+    if step.kind in ("disk", "partition"):
+        return "flushed", ""
+    return {"close": "closed", "settle": "made safe"}.get(step.event, step.event), ""
 
 
 def _rank(step: Step) -> tuple[bool, float]:

@@ -6,12 +6,20 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from finalstage.cli import places, report_text
+from finalstage.cli import places, report_text, terminal
 from finalstage.cli.errors import RefusalError
 from finalstage.cli.output import Output
 from finalstage.cli.places import Found
 from finalstage.cli.problems import Problem
 from finalstage.cli.shutdown import NoReportError, Shutdown, read
+
+EXAMPLES = """\
+examples:
+  finalstage report                   what happened at the last shutdown
+  finalstage report --svg >last.svg   a picture of it
+  finalstage report --json | jq '.lines[] | select(.problem) | .words'
+  journalctl -k -b -1 -o cat >last.log; finalstage report last.log
+"""
 
 
 def add_to(verbs: Any) -> None:
@@ -22,6 +30,8 @@ def add_to(verbs: Any) -> None:
         description="Shows the report that the stage has kept in an EFI variable, in pstore, or on"
         " the partition that the configuration names (report.place), the latest of them; or the one"
         " in FILE.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "file",
@@ -30,13 +40,17 @@ def add_to(verbs: Any) -> None:
         help="a copy of a report, the device that it is on, or the log of a kernel",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print it as JSON")
-    form.add_argument("--svg", action="store_true", help="draw it as a timeline, as SVG")
+    form.add_argument("--json", action="store_true", help="as JSON, for programs")
+    form.add_argument("--svg", action="store_true", help="as a picture: a timeline")
+    form.add_argument("--schema", action="store_true", help="the JSON's schema, and nothing else")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> Iterator[str | Problem]:
     """Print it. Raises RefusalError where there is none."""
+    if options.schema:
+        yield Output(report_text.schema())
+        return
     found = [_in_file(options.file)] if options.file else places.everywhere()
     shutdown = next((each.shutdown for each in found if each.shutdown), None)
     if shutdown is None:
@@ -53,7 +67,7 @@ def _shown(options: argparse.Namespace, shutdown: Shutdown, place: str) -> str:
         return report_text.as_json(shutdown, place)
     if options.svg:
         return report_text.as_svg(shutdown).rstrip("\n")
-    return report_text.as_text(shutdown, place)
+    return report_text.as_text(shutdown, place, terminal.console())
 
 
 def _in_file(file: str) -> Found:

@@ -31,6 +31,11 @@ class Phase:
     begin: float
     end: float
 
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.end - self.begin
+
 
 @dataclass(frozen=True)
 class Step:

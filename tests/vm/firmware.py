@@ -63,10 +63,11 @@ def _encode(name: str) -> bytes:
 
 
 @contextmanager
-def uefi() -> Iterator[tuple[str, ...]]:
+def uefi(flash: Path | None = None) -> Iterator[tuple[str, ...]]:
     """Run a TPM; give QEMU's arguments for one machine with UEFI and with that TPM.
 
-    What is written to the flash memory goes with the machine.
+    Its flash memory begins as another machine's has ended (`save_flash`), if there is one; what is
+    written to it goes with the machine.
     """
     libraries = _parts() / "usr/lib/x86_64-linux-gnu"
     with TemporaryDirectory() as folder:
@@ -84,20 +85,24 @@ def uefi() -> Iterator[tuple[str, ...]]:
                 if socket.exists():
                     break
                 time.sleep(0.01)
-            yield _devices(socket)
+            variables = _parts() / "vars"
+            if flash:
+                variables, size = Path(folder, "vars"), variables.stat().st_size
+                variables.write_bytes(flash.read_bytes()[:size])
+            yield _devices(socket, variables)
         finally:
             tpm.kill()
             tpm.wait()
 
 
-def _devices(tpm: Path) -> tuple[str, ...]:
+def _devices(tpm: Path, variables: Path) -> tuple[str, ...]:
     drive = "if=pflash,format=raw"
     code = _parts() / "usr/share/OVMF/OVMF_CODE.secboot.fd"
     return (
         *("-machine", "q35,smm=on", "-global", "ICH9-LPC.disable_s3=1"),
         *("-global", "driver=cfi.pflash01,property=secure,value=on"),
         *("-drive", f"{drive},unit=0,readonly=on,file={code}"),
-        *("-drive", f"{drive},unit=1,snapshot=on,file={_parts()}/vars"),
+        *("-drive", f"{drive},unit=1,snapshot=on,file={variables}"),
         *("-chardev", f"socket,id=tpm,path={tpm}", "-tpmdev", "emulator,id=tpm,chardev=tpm"),
         *("-device", "tpm-tis,tpmdev=tpm"),
     )

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
 
+from finalstage import keep
+from finalstage.efi import VARIABLES
 from tests.vm import firmware
 from tests.vm.conftest import Happen
 from tests.vm.hardware import Disk, Hardware
 from tests.vm.layers import NONE, Common, Ext4, Luks
+from tests.vm.living import Living, live
 from tests.vm.rows import FINALSTAGE, ORACLE, Row
 from tests.vm.stacks import Stack
+from tests.vm.states import INITRAMFS
 
+ON_A_PARTITION = f"""
+tail -c +5 {VARIABLES}/{keep.VARIABLE} >/dev/disk/r
+umount {VARIABLES}
+printf '[report]\\nplace = "/dev/disk/r"\\n' >/etc/finalstage.toml"""
 VARIABLE = f"/sys/firmware/efi/efivars/{firmware.MOR}-{firmware.GUID}"
 # The kernel's EFI stub asks at each boot; who goes down in an orderly way takes that back.
 TAKE_BACK = f"""
@@ -45,7 +54,7 @@ class Variables(Common):
 
 @pytest.mark.parametrize(
     ("to", "after", "value"),
-    [(FINALSTAGE, b"asked the firmware to", b"\1"), (ORACLE, b"removed crypt", b"\0")],
+    [(FINALSTAGE, b"kept the report in an EFI", b"\1"), (ORACLE, b"removed crypt", b"\0")],
     ids=["finalstage", "control"],
 )
 def test_the_firmware_is_asked(happen: Happen, to: str, after: bytes, value: bytes) -> None:
@@ -66,3 +75,29 @@ def test_the_firmware_is_asked(happen: Happen, to: str, after: bytes, value: byt
         outcome = happen(row)
         assert not outcome.problems, f"see {row.folder}"
         assert firmware.variable(flash, firmware.MOR) == value
+    if to == FINALSTAGE:
+        with firmware.uefi(flash) as devices:
+            look_at_it_after_the_next_start(devices)
+
+
+def look_at_it_after_the_next_start(devices: tuple[str, ...]) -> None:
+    """Boot the firmware that such a machine has left, and have its report shown."""
+
+    async def act(living: Living) -> None:
+        await living.run(f"mount -t efivarfs efivarfs {VARIABLES}")
+        shown = await living.call("report")
+        assert shown.status == 0
+        assert "from: EFI variable" in shown.text
+        assert "closed 2, remaining 0, keys left 0" in shown.text
+        assert "crypt crypt" in shown.text
+        assert json.loads((await living.call("report", "--json")).text)["closed"] == 2
+        await living.run(ON_A_PARTITION)
+        shown = await living.call("report")
+        assert shown.status == 0
+        assert "from: /dev/disk/r" in shown.text
+        assert f"EFI variables: not mounted: mount -t efivarfs efivarfs {VARIABLES}" in shown.text
+
+    disks = (Disk("a", 64, bus="nvme"), Disk("r", 8))
+    hardware = Hardware(disks, processors=1, devices=devices)
+    layers = (Variables(), Ext4("disk/a", "/"))
+    live(Stack("after it", hardware, layers, root=INITRAMFS), act)
