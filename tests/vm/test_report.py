@@ -51,7 +51,7 @@ def test_it_is_kept_on_a_partition(happen: Happen) -> None:
     assert (found.verb, found.remaining, found.keys_left) == ("poweroff", 0, 0)
     assert "killing what does not end by itself: sh[" in "".join(x.words for x in found.words)
     layers = {step.layer for step in found.steps if not step.error}
-    assert layers >= {"ext4 /", "crypt crypt", "linear vg-swap", "raid1 md0", "disk vda"}
+    assert layers >= {"ext4 /", "crypt crypt", "linear vg-swap", "raid1 md0", "disk vdb"}
     stack = ON_PARTITION.stack
     wanted = ram.patterns(stack.keys, content.PLAINTEXT, unwritten=stack.unwritten_keys)
     wanted.append(("plaintext", b"crypt crypt"))  # the control
