@@ -28,7 +28,7 @@ def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
     devices = {layer.device: layer.id for layer in stack.layers if layer.kind != "mount"}
     namespaces: dict[str, Process] = {}
     unseen = [f"perhaps {layer.title}" for layer in stack.layers if layer.holds_unseen]
-    unseen += [f"perhaps {name}, which serves other machines" for name in _targets(kernel)]
+    unseen += [f"perhaps {name}, which serves other machines" for name in servers(kernel)]
     own = _namespace(kernel, kernel.pid)
     for process in all_processes(kernel):
         if process.pid == kernel.pid:
@@ -54,7 +54,7 @@ def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
     return found
 
 
-def _targets(kernel: Kernel) -> list[str]:
+def servers(kernel: Kernel) -> list[str]:
     """Return the kernel's own servers that are in use; what they serve they hold unseen."""
     found = []
     for name in TARGETS:

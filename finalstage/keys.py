@@ -77,7 +77,7 @@ def clear(kernel: Kernel, until: float) -> list[Line]:
     lines = [Line(f"cannot clear all keyrings: {problem}", bad=True) for problem in problems]
     lines += [
         Line(f"cannot see whether keys remain: there is no {path}", bad=True)
-        for path in _unseen(kernel)
+        for path in unseen(kernel)
     ]
     secrets, others = _collected(kernel, min(until, kernel.now() + COLLECT_SECONDS))
     count = sum(cleared.values())
@@ -150,7 +150,7 @@ def visible(kernel: Kernel) -> list[Key]:
     return found
 
 
-def _unseen(kernel: Kernel) -> list[str]:
+def unseen(kernel: Kernel) -> list[str]:
     """Return what is missing of that by which keys are seen; a kernel without keyrings has nothing
     of it."""
     missing = [path for path in (KEYS, USERS, GC_DELAY) if not _is_there(kernel, path)]

@@ -137,19 +137,36 @@ class Carried:
 
     def is_in(self, root: Path) -> bool:
         """Whether a tree carries just this."""
-        if not self.entries:
-            return not (root / MANIFEST).exists()
-        try:
-            return (root / MANIFEST).read_bytes() == self._manifest() and all(
-                entry.kind == "d" or Entry.of(root, entry.path) == entry
-                for entry in self.entries.values()
-            )
-        except OSError:
-            return False
+        return not self.differences(root)
+
+    def differences(self, root: Path) -> list[str]:
+        """Return the paths of what a tree does not carry as it should. What it carries and should
+        not is in MANIFEST alone."""
+        wanted = self._manifest() if self.entries else None
+        found = [MANIFEST] if _content(root / MANIFEST) != wanted else []
+        return found + [
+            entry.path
+            for entry in self.entries.values()
+            if entry.kind != "d" and not _is_at(root, entry)
+        ]
 
     def _manifest(self) -> bytes:
         lines = (f"{entry.line()}\n" for entry in sorted(self.entries.values()))
         return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _content(place: Path) -> bytes | None:
+    try:
+        return place.read_bytes()
+    except OSError:
+        return None
+
+
+def _is_at(root: Path, entry: Entry) -> bool:
+    try:
+        return Entry.of(root, entry.path) == entry
+    except OSError:
+        return False
 
 
 def _refuse_taken(place: str) -> None:

@@ -153,7 +153,13 @@ class Link(Change):
 
     def is_made(self, root: Path) -> bool:
         place = root / self.path
-        return place.is_symlink() and str(place.readlink()) == self.target
+        return place.is_symlink() and self._led_to(str(place.readlink())) == self._led_to(
+            self.target
+        )
+
+    def _led_to(self, target: str) -> str:
+        """Return the path to which a link here would lead; systemctl(1) makes absolute ones."""
+        return os.path.normpath(os.path.join("/", os.path.dirname(self.path), target))
 
     def refuse(self, root: Path, ours: Change | None) -> None:
         is_ours = self.is_made(root) or (isinstance(ours, Link) and ours.is_made(root))

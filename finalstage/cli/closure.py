@@ -122,7 +122,7 @@ def _libraries(loader: str, path: Path) -> Iterator[Path]:
         ran = subprocess.run(
             [loader, "--list", path],
             env={},
-            stdin=subprocess.DEVNULL,
+            input="",  # the null device is not in every root
             capture_output=True,
             text=True,
             errors="surrogateescape",

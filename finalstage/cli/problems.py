@@ -18,7 +18,12 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.place}:{self.line}" if self.line else self.place
-        return f"{where}: {self.what}; {self.remedy}"
+        return printable(f"{where}: {self.what}; {self.remedy}")
+
+
+def printable(text: str) -> str:
+    """Return text on one line: control characters are escaped."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 class WrongError(Exception):

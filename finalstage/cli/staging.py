@@ -22,6 +22,9 @@ SOURCE = "finalstage"
 SLACK = 4 * 1024 * 1024
 """Bytes of the tmpfs beyond the tree: for what systemd-shutdown, and hooks, make in it."""
 
+PATIENCE = 40
+"""Seconds for the tree to start once, which takes less than one. systemd's unit has 60."""
+
 REMEDIES = {
     errno.ENOSPC: "free some memory",
     errno.ENOMEM: "free some memory",
@@ -82,15 +85,21 @@ def mount_at(directory: Path) -> mountinfo.Entry | None:
 
 def refuse_without_memory(directory: Path, needed: int) -> None:
     """Raise RefusalError where so many bytes would take the machine's last memory."""
+    available = available_memory()
+    if available is not None and available < needed:
+        raise RefusalError(
+            f"cannot stage into {directory}: it needs {needed >> 20} MiB of memory and "
+            f"{available >> 20} MiB are free",
+            REMEDIES[errno.ENOSPC],
+        )
+
+
+def available_memory() -> int | None:
+    """Return how many bytes could be had without swapping; None where the kernel does not tell."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024
-            if available < needed:
-                raise RefusalError(
-                    f"cannot stage into {directory}: it needs {needed >> 20} MiB of memory and "
-                    f"{available >> 20} MiB are free",
-                    REMEDIES[errno.ENOSPC],
-                )
+            return int(line.split()[1]) * 1024
+    return None
 
 
 def _stage(directory: Path, carried: Carried, size: int) -> str:
@@ -132,9 +141,17 @@ def start_once(root: int) -> None:
         os.chroot(".")
 
     # Nothing of our own environment, as at shutdown there is none of it.
-    ran = subprocess.run(
-        ["/shutdown", "--version"], preexec_fn=enter, env={}, capture_output=True, text=True
-    )
+    try:
+        ran = subprocess.run(
+            ["/shutdown", "--version"],
+            preexec_fn=enter,
+            env={},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise payload.PayloadError(f"the tree does not start in {PATIENCE} s") from error
     if ran.returncode != 0 or __version__ not in ran.stdout:
         said = (ran.stderr or ran.stdout).strip() or f"status {ran.returncode}"
         raise payload.PayloadError(f"the tree does not start: {said}")
