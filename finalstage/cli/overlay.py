@@ -5,6 +5,9 @@
     init = ["runit"]                  basenames of the program that is PID 1, where it is this one
     init-says = "text"                and what has to be in that program
     init-has = "/run/openrc"          and what has to be there on the machine
+    child-of = ["runit"]              below which of these programs finalstage is a child of init
+    called-by = "text"                who executes it at shutdown, for a person
+    enabled = ["etc/rc0.d/*name"]     patterns of paths; one whose folder is there has to match
     stage = false                     nothing is staged at once; default true
     [only-if]                         which files are only for machines that have another path
     [links]                           symbolic links: path = target
@@ -50,6 +53,17 @@ class Overlay:
     install: tuple[Command, ...] = ()
     uninstall_first: tuple[Command, ...] = ()
     uninstall_last: tuple[Command, ...] = ()
+    child_of: tuple[str, ...] = ()
+    called_by: str = ""
+    enabled: tuple[str, ...] = ()
+
+    def missing(self, root: Path) -> list[str]:
+        """Return the patterns that should match something and do not."""
+        return [
+            each
+            for each in self.enabled
+            if (root / each).parent.is_dir() and not any(root.glob(each))
+        ]
 
 
 def folder() -> Path:
@@ -84,6 +98,9 @@ def read(name: str) -> Overlay:
         install=_commands(commands, "install"),
         uninstall_first=_commands(commands, "uninstall-first"),
         uninstall_last=_commands(commands, "uninstall-last"),
+        child_of=tuple(said.get("child-of", ())),
+        called_by=said.get("called-by", ""),
+        enabled=tuple(said.get("enabled", ())),
     )
 
 
@@ -95,7 +112,7 @@ def known() -> str:
 def detect() -> str:
     """Return the name of the init that runs this machine. Raises RefusalError if it is unknown."""
     try:
-        program = PID_1.readlink().name.removesuffix(" (deleted)")
+        program = pid_1()
         content = PID_1.read_bytes()
     except OSError as error:
         raise RefusalError(f"cannot see which init this is: {error.strerror}", _say_it()) from error
@@ -109,6 +126,11 @@ def detect() -> str:
     if found:
         return max(found, key=lambda each: bool(each.init_has)).name  # the more special one
     raise RefusalError(f"do not know the init {program!r}", _say_it())
+
+
+def pid_1() -> str:
+    """Return the name of the program that is PID 1. Raises OSError; only root may see it."""
+    return PID_1.readlink().name.removesuffix(" (deleted)")
 
 
 def _say_it() -> str:
