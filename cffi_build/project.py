@@ -60,7 +60,10 @@ def sources(*folders: str) -> Iterator[Path]:
     """The files below `folders` that the build reads, in a fixed order."""
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in {".py", ".spec", ".c", ".h", ".scd"} and path.name != "_linux.c":
+            if (
+                path.suffix in {".py", ".spec", ".c", ".h", ".json", ".scd"}
+                and path.name != "_linux.c"
+            ):
                 yield path
 
 

@@ -1,15 +1,33 @@
-"""`finalstage check`: whether all that was set up for this machine makes sense."""
+"""`finalstage check`: is this machine ready; or does what was written for it make sense."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from finalstage.cli import config, setup
+from finalstage.cli import (
+    check_callers,
+    check_kernel,
+    check_layers,
+    check_memory,
+    check_table,
+    check_tree,
+    config,
+    inside,
+    setup,
+)
+from finalstage.cli.output import Output
 from finalstage.cli.parsing import add_verb
 from finalstage.cli.problems import Problem, ProblemsError
+from finalstage.cli.readiness import OK, SCHEMA, UNKNOWN, Finding, Machine, Readiness
+from finalstage.cli.setup import Setup
+from finalstage.kernel.linux import LinuxKernel
+from finalstage.scan import scan
 
 
 def add_to(verbs: Any) -> None:
@@ -17,12 +35,15 @@ def add_to(verbs: Any) -> None:
     parser = add_verb(
         verbs,
         "check",
-        help="see whether the configuration makes sense, and whether hooks would run",
-        description="Reads FILE, the words of the kernel's command line that begin with"
-        " finalstage., and the directory of hooks. Names each problem with its place and what to"
-        " do about it; the status is 1 then.",
+        help="see whether this machine is ready, and what to do where it is not",
+        description="Looks at all that finalstage needs at shutdown: the configuration and hooks,"
+        " the tree in memory, who will call it, the kernel, and the layers of this machine. Changes"
+        " nothing. Says what to do about each problem. The status is 0 where the machine is ready,"
+        " with warnings or without, and 1 where it is not.",
         examples=(
-            ("check", "what is set up on this machine"),
+            ("check", "whether this machine is ready"),
+            ("check --quiet", "only what is not well, for cron"),
+            ("check --json", "for monitoring"),
             ("check ./finalstage.toml", "a configuration that is not in place yet"),
         ),
     )
@@ -31,39 +52,115 @@ def add_to(verbs: Any) -> None:
         metavar="FILE",
         nargs="?",
         type=Path,
-        help=f"the configuration (default: {config.PLACE}, if it is there)",
+        help="only see whether this configuration makes sense, with the hooks that it names",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON, in the form of --schema")
+    form.add_argument("--schema", action="store_true", help="print the JSON schema of --json")
+    form.add_argument(
+        "--quiet", action="store_true", help="only what is not well, and nothing where all is"
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> Iterator[str]:
-    """Say that all is well. Raises ProblemsError if it is not."""
-    said, problems = [], []
-    for look in CHECKS:
-        words, wrong = look(options)
-        said += words
-        problems += wrong
-    if problems:
-        raise ProblemsError(problems)
-    yield f"OK: {', '.join(said)}"
+    """Look, and say what was found. Raises ProblemsError where something is wrong."""
+    if options.schema:
+        place = inside.folder("schemas", "finalstage/schemas") / SCHEMA
+        yield Output(place.read_text().rstrip("\n"))
+    elif options.file:
+        yield from check_file(options.file, options.json, options.quiet)
+    else:
+        found = Readiness.of(findings(this_machine()))
+        yield from said(found, options.json, options.quiet)
+        if not found.is_ready:
+            raise ProblemsError(())
 
 
-def check_setup(options: argparse.Namespace) -> tuple[list[str], list[Problem]]:
-    """Look at what is set up: the configuration, the kernel's command line, hooks."""
-    place = options.file or config.PLACE
+def check_file(place: Path, as_json: bool, quiet: bool) -> Iterator[str]:
+    """See whether one configuration makes sense, with the kernel's command line and hooks."""
     found = setup.read(place)
     problems = list(found.problems)
-    is_there = place.exists()
-    if options.file and not is_there:
+    if not place.exists():
         problems.append(Problem(str(place), 0, "not there", "write it, or name another file"))
-    words = [
-        f"{place} sets {len(found.configuration.values)} options" if is_there else f"no {place}",
-        f"the kernel's command line {len(found.configuration.on_command_line)}",
-        f"{len(found.hooks)} hooks would run",
-    ]
-    return words, problems
+    if as_json:
+        yield from said(Readiness.of(_set_up(place, found, problems)), as_json, quiet)
+        if problems:
+            raise ProblemsError(())
+    elif problems:
+        raise ProblemsError(problems)
+    elif not quiet:
+        yield f"OK: {summary(place, found)}"
 
 
-Check = Callable[[argparse.Namespace], tuple[list[str], list[Problem]]]
-CHECKS: tuple[Check, ...] = (check_setup,)
-"""Each looks at one thing, and returns what it has found in words, and what is wrong."""
+def summary(place: Path, found: Setup) -> str:
+    """Return what was set up, in words."""
+    configuration = found.configuration
+    of_file = f"{place} sets {len(configuration.values)} options"
+    return ", ".join(
+        (
+            of_file if place.exists() else f"no {place}",
+            f"the kernel's command line {len(configuration.on_command_line)}",
+            f"{len(found.hooks)} hooks would run",
+        )
+    )
+
+
+def said(found: Readiness, as_json: bool, quiet: bool) -> Iterator[str]:
+    """Yield what was found in the form that was asked for."""
+    if as_json:
+        yield Output(json.dumps(found.as_json(), indent=2))
+    elif quiet:
+        wrong = Readiness(tuple(each for each in found.findings if each.verdict != OK))
+        yield from map(Output, wrong.lines() if wrong.findings else ())
+    elif sys.stdout.isatty():
+        yield Output(check_table.drawn(found))
+    else:
+        yield from map(Output, found.lines())
+
+
+def this_machine() -> Machine:
+    """Look at the machine that runs."""
+    kernel = LinuxKernel()
+    return Machine(
+        kernel=kernel,
+        setup=setup.read(),
+        stack=scan(kernel),
+        as_root=os.geteuid() == 0,
+        init=check_callers.init_that_runs(),
+    )
+
+
+def findings(machine: Machine) -> Iterator[Finding]:
+    """Look at all that there is to look at."""
+    for name, look in CHECKS.items():
+        try:
+            yield from look(machine)
+        except OSError as error:  # as where /proc is not mounted: what else there is to see goes on
+            where = f" ({error.filename})" if error.filename else ""
+            found = f"cannot look at all of it: {error.strerror}{where}"
+            yield Finding(name, UNKNOWN, found, "see whether /proc and /sys are mounted")
+
+
+def check_setup(machine: Machine) -> Iterator[Finding]:
+    """Look at what is set up: the configuration, the kernel's command line, hooks."""
+    yield from _set_up(config.PLACE, machine.setup, list(machine.setup.problems))
+
+
+def _set_up(place: Path, found: Setup, problems: list[Problem]) -> Iterator[Finding]:
+    name = "configuration"
+    yield from (Finding.of(name, problem) for problem in problems)
+    if not problems:
+        yield Finding(name, OK, summary(place, found))
+
+
+Check = Callable[[Machine], Iterator[Finding]]
+CHECKS: dict[str, Check] = {
+    "configuration": check_setup,
+    "tree": check_tree.look,
+    "init": check_callers.look,
+    "kernel": check_kernel.look,
+    "memory": check_memory.look,
+    "layers": check_layers.look,
+}
+"""Each looks at one side of the machine."""

@@ -1,4 +1,4 @@
-"""The plan as JSON, as plan.schema.json beside this says it."""
+"""The plan as JSON, as finalstage/schemas/plan.schema.json says it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA = "plan.schema.json"
 
 def schema_path() -> Path:
     """Return where the schema lies."""
-    return folder("schemas", "finalstage/cli") / SCHEMA
+    return folder("schemas", "finalstage/schemas") / SCHEMA
 
 
 def schema() -> str:

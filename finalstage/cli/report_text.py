@@ -21,7 +21,7 @@ BAR = 30
 
 def schema() -> str:
     """Return the schema of the JSON."""
-    path = folder("schemas", "finalstage/cli") / SCHEMA
+    path = folder("schemas", "finalstage/schemas") / SCHEMA
     return path.read_text(encoding="utf-8").rstrip("\n")
 
 

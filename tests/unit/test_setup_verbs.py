@@ -22,6 +22,7 @@ hook() { printf "$2" >/etc/finalstage/hooks/$1; chmod 755 /etc/finalstage/hooks/
 """
 PYTHON = sys.executable
 VERB = f"{PYTHON} -c 'import sys; from finalstage.cli import main; sys.exit(main())'"
+CHECK = f"{VERB} check /etc/finalstage.toml"
 TREE = "/run/initramfs"
 STAGED = f"finalstage: {TREE} is staged already, and complete"
 
@@ -41,9 +42,7 @@ def staged(line: str) -> bool:
 
 
 def test_all_is_well() -> None:
-    (line,) = last(
-        f"configure 'width = 8\\nquiet = true\\n'; hook start/x '#!/bin/sh'; {VERB} check"
-    )
+    (line,) = last(f"configure 'width = 8\\nquiet = true\\n'; hook start/x '#!/bin/sh'; {CHECK}")
     assert line == (
         "finalstage: OK: /etc/finalstage.toml sets 2 options, the kernel's command line 0,"
         " 1 hooks would run"
@@ -51,14 +50,16 @@ def test_all_is_well() -> None:
 
 
 def test_nothing_is_set_up() -> None:
-    (line,) = last(f"rm -r /etc/finalstage; {TOOL} check")
-    assert line.startswith("finalstage: OK: no /etc/finalstage.toml, ")
+    lines = last(f"rm -r /etc/finalstage; {TOOL} check || :")
+    assert any(line.startswith("ok: configuration: no /etc/finalstage.toml, ") for line in lines)
+    assert "problem: tree: nothing is staged at /run/initramfs; finalstage stage" in lines
+    assert lines[-1].startswith("finalstage: not ready: ")
 
 
 def test_each_problem_is_a_line_with_its_place_and_the_status_is_1() -> None:
     *lines, status = last(
         "configure 'width = 0\\n[hooks]\\ncarry = [\\n\"/nowhere\"]\\ntimeout = 60';"
-        f"hook start/x '#!/nowhere'; mkdir /etc/finalstage/hooks/end; {VERB} check || echo $?"
+        f"hook start/x '#!/nowhere'; mkdir /etc/finalstage/hooks/end; {CHECK} || echo $?"
     )
     assert lines == [
         "/etc/finalstage.toml:1: width must not be 0; write a whole number, 1 to 256",
@@ -75,7 +76,7 @@ def test_each_problem_is_a_line_with_its_place_and_the_status_is_1() -> None:
 def test_words_on_the_kernels_command_line() -> None:
     lines = last(
         "echo 'ro finalstage.width=0 finalstage.quiet' >/mnt/line; mount --bind /mnt/line"
-        f" /proc/cmdline; {VERB} check || echo $?"
+        f" /proc/cmdline; configure ''; {CHECK} || echo $?"
     )
     assert lines == ["/proc/cmdline:1: finalstage.width=0; it may be 1 to 256", "1"]
 

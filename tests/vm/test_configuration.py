@@ -21,7 +21,7 @@ ECHO = Path("/usr/bin/echo")
 HOOKS = "/etc/finalstage/hooks"
 STAGE = """
 cp /run/tray/finalstage /bin; chmod 755 /bin/finalstage
-finalstage check
+finalstage check /etc/finalstage.toml
 finalstage stage"""
 
 
