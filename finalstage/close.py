@@ -58,7 +58,8 @@ class Closer:
 
     A layer whose call hangs is never touched again: whatever else is asked of it would hang too.
     `still` are the disks below such layers, with what they had done by then: for one that has not
-    moved since, nobody is patient a second time. `width` is how many calls are made at once.
+    moved since, nobody is patient a second time. `width` is how many calls are made at once, and
+    `ends_by` a time at which a run ends even if it was given a later one.
     """
 
     def __init__(self, kernel: Kernel, say: Callable[[str], None]) -> None:
@@ -66,6 +67,7 @@ class Closer:
         self.kernel = kernel
         self.say = say
         self.width = WIDTH
+        self.ends_by = float("inf")
         self.left_behind: dict[str, Call] = {}
         self.still: dict[str, int] = {}
 
@@ -158,7 +160,7 @@ class Run:
         """Run until nothing is left to do, or to wait for."""
         show_at = self.kernel.now() + SHOWN_AFTER
         while self.ready or self.running:
-            now = self.kernel.now()
+            now, until = self.kernel.now(), min(until, self.closer.ends_by)
             if now >= until:
                 break
             self.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finalstage import mountinfo
 from finalstage.processes import all_processes
+from finalstage.value import Value
 from finalstage.world import text
 
 TYPE_CHECKING = False
@@ -14,7 +15,23 @@ if TYPE_CHECKING:
     from finalstage.processes import Process
     from finalstage.stack import Stack
 
+MAPPED = "mapped file"
 TARGETS = ("nvmet", "target_core_file", "target_core_iblock", "target_core_pscsi")
+
+
+class Use(Value):
+    """That a process uses a file on a device, or with `is_node` the device itself. `path` is the
+    file's, or the link in /proc that leads to it."""
+
+    device: str
+    how: str
+    path: str
+    is_node: bool = False
+
+    @property
+    def is_link(self) -> bool:
+        """Whether `path` is only the link to the file."""
+        return self.how != MAPPED
 
 
 def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
@@ -33,9 +50,9 @@ def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
     for process in all_processes(kernel):
         if process.pid == kernel.pid:
             continue
-        for device, how in _uses(kernel, process):
-            id = mounts.get(device) or devices.get(device)
-            words = f"{process.title} ({how})"
+        for use in uses(kernel, process):
+            id = mounts.get(use.device) or devices.get(use.device)
+            words = f"{process.title} ({use.how})"
             if id and words not in found.setdefault(id, []):
                 found[id].append(words)
         namespace = _namespace(kernel, process.pid)
@@ -91,19 +108,17 @@ def _mounted_in(kernel: Kernel, process: Process) -> set[str]:
     return {entry.device for entry in entries}
 
 
-def _uses(kernel: Kernel, process: Process) -> Iterator[tuple[str, str]]:
-    """Yield the devices that a process holds open, and how."""
+def uses(kernel: Kernel, process: Process) -> Iterator[Use]:
+    """Yield what a process holds open."""
     base = f"/proc/{process.pid}"
     for link, how in (("cwd", "working directory"), ("root", "root directory"), ("exe", "program")):
-        for device in _devices_of(kernel, f"{base}/{link}"):
-            yield device, how
+        yield from _at(kernel, f"{base}/{link}", how)
     try:
         numbers = kernel.listdir(f"{base}/fd")
     except OSError:
         numbers = []
     for number in numbers:
-        for device in _devices_of(kernel, f"{base}/fd/{number}"):
-            yield device, "open file"
+        yield from _at(kernel, f"{base}/fd/{number}", "open file")
     try:
         lines = text(kernel, f"{base}/maps").splitlines()
     except OSError:
@@ -112,13 +127,16 @@ def _uses(kernel: Kernel, process: Process) -> Iterator[tuple[str, str]]:
         fields = line.split(None, 5)
         if len(fields) == 6 and fields[4] != "0":
             major, _, minor = fields[3].partition(":")
-            yield f"{int(major, 16)}:{int(minor, 16)}", "mapped file"
+            yield Use(f"{int(major, 16)}:{int(minor, 16)}", MAPPED, fields[5])
 
 
-def _devices_of(kernel: Kernel, path: str) -> list[str]:
-    """Return the device that a file lies on and, for a device node, the device that it is."""
+def _at(kernel: Kernel, path: str, how: str) -> Iterator[Use]:
+    """Yield the use of the device that a file lies on and, for a device node, of the device that it
+    is."""
     try:
         found = kernel.stat(path)
     except OSError:
-        return []
-    return [found.device, found.special] if found.special != "0:0" else [found.device]
+        return
+    yield Use(found.device, how, path)
+    if found.special != "0:0":
+        yield Use(found.special, how, path, is_node=True)

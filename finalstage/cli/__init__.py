@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 
 from finalstage import __version__
+from finalstage.cli import apart
 from finalstage.cli.errors import DONE, FAILED, INTERRUPTED, NOT_UNDERSTOOD, RefusalError
 from finalstage.cli.parsing import Parser, UsageError, unknown
 from finalstage.cli.problems import ProblemsError
@@ -21,12 +22,14 @@ VERBS = {
     "check": "check_verb",
     "plan": "plan_verb",
     "report": "report_verb",
+    "close": "close_verb",
     "completion": "completion_verb",
 }
 """The module of each verb. It has a function `add_to`, which adds a parser whose default `run` is
 given the options, and returns lines that say what was done, with problems that did not keep it from
 that, or Output. It raises RefusalError where it does not do it, ProblemsError where it was to find
-them."""
+them. One with the default `apart` may make calls that hang, and is run in a process that can be
+left behind."""
 
 
 def parser(wanted: Iterable[str] = VERBS) -> argparse.ArgumentParser:
@@ -49,8 +52,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a verb; return its exit status."""
     open_standard_streams()
     voice = Voice()
+    return _status(voice, lambda: _run(sys.argv[1:] if arguments is None else arguments, voice))
+
+
+def _status(voice: Voice, act: Callable[[], int]) -> int:
+    """Return the exit status that an act returns, or that belongs to what it raises, which is
+    said."""
     try:
-        status = _run(sys.argv[1:] if arguments is None else arguments, voice)
+        status = act()
     except RefusalError as error:
         voice.refuse(str(error))
         status = error.status
@@ -85,6 +94,12 @@ def _run(arguments: list[str], voice: Voice) -> int:
         return FAILED
     if rest:
         raise UsageError(f"not understood: {' '.join(rest)}", f"see finalstage help {verb}")
+    if getattr(options, "apart", False):
+        return apart.call(lambda: _status(voice, lambda: _carry_out(options, voice)))
+    return _carry_out(options, voice)
+
+
+def _carry_out(options: argparse.Namespace, voice: Voice) -> int:
     for line in options.run(options):
         voice.say(line)
     return DONE

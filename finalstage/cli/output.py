@@ -7,3 +7,9 @@ class Output(str):
     """Text that is printed as it is: a table, a tree, JSON. A newline follows."""
 
     __slots__ = ()
+
+
+class Trouble(str):
+    """A line about what is not as it should be, for stderr."""
+
+    __slots__ = ()

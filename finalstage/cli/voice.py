@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TextIO
 
-from finalstage.cli.output import Output
+from finalstage.cli.output import Output, Trouble
 from finalstage.cli.problems import Problem
 
 NAME = "finalstage:"
@@ -41,8 +41,8 @@ class Voice:
             self._unsaid = OSError("it is closed")
 
     def say(self, words: str | Problem) -> None:
-        """Say what was done; or a problem, on standard error; or Output, as it is."""
-        if isinstance(words, Problem):
+        """Say what was done; or trouble, on standard error; or Output, as it is."""
+        if isinstance(words, Problem | Trouble):
             self._complain(str(words), PROBLEM)
         else:
             self._print(words if isinstance(words, Output) else f"{NAME} {one_line(words)}")

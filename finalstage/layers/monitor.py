@@ -127,14 +127,15 @@ def _ends(kernel: Kernel, pid: int, signal: int) -> bool:
         if error.errno != ESRCH:
             raise
     until = kernel.now() + END_SECONDS
-    while _is_running(kernel, pid):
+    while is_running(kernel, pid):
         if kernel.now() >= until:
             return False
         kernel.sleep(TICK)
     return True
 
 
-def _is_running(kernel: Kernel, pid: int) -> bool:
+def is_running(kernel: Kernel, pid: int) -> bool:
+    """Whether a process has not ended yet."""
     try:
         return read_process(kernel, pid).state not in ("Z", "X")
     except OSError:

@@ -167,12 +167,22 @@ def defuse(kernel: Kernel, layer: Mount) -> None:
 
 
 def close(kernel: Kernel, layer: Layer) -> None:
+    """Unmount it; one of the kernel's own that is in use is taken from its place at least."""
+    assert isinstance(layer, Mount)
+    try:
+        unmount(kernel, layer)
+    except OSError as error:
+        if not layer.is_api or error.errno != EBUSY:
+            raise
+        kernel.umount(layer.target, detach=True)
+
+
+def unmount(kernel: Kernel, layer: Mount) -> None:
     """Unmount it, which writes out its file system if it was the last mount of it.
 
     A frozen one would outlive its last mount, and hold its device: freeze_super() in fs/super.c
     takes a reference. So it goes on first, whoever froze it.
     """
-    assert isinstance(layer, Mount)
     if layer.has_server:
         _write_to_server(kernel, layer)
     elif not layer.is_api:
@@ -185,9 +195,7 @@ def close(kernel: Kernel, layer: Layer) -> None:
     except OSError as error:
         if error.errno == EINVAL and not _is_there(kernel, layer):
             return  # it has gone with its peer, since they share events
-        if not layer.is_api or error.errno != EBUSY:
-            raise
-        kernel.umount(layer.target, detach=True)
+        raise
 
 
 def in_the_way(stack: Stack) -> list[tuple[Mount, Mount]]:
