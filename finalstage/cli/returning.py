@@ -1,0 +1,194 @@
+"""What would bring back what has been closed: systemd's units, fstab, udev's rules, daemons.
+
+systemd is asked what it knows (systemd.py); of daemons their names are known, not their settings.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from finalstage import mountinfo
+from finalstage.cli import lvm
+from finalstage.cli.systemd import Systemd, Unit, escape, is_here
+from finalstage.kernel import Kernel
+from finalstage.layers.dm import Dm
+from finalstage.layers.md import Md
+from finalstage.layers.mount import Mount
+from finalstage.layers.swap import Swap
+from finalstage.processes import all_processes
+from finalstage.stack import Layer, Stack
+from finalstage.world import describe
+
+FSTAB = Path("/etc/fstab")
+UDEV = Path("/run/udev/control")
+RULES = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
+"""Where udev's rules are; one in an earlier place hides those of its name in others: udev(7)."""
+
+MASK = "/run/udev/rules.d"
+VOLUME_RULES = ("69-lvm.rules", "69-dm-lvm.rules", "69-dm-lvm-metad.rules")
+"""Those that activate volume groups: Debian's, lvm2's own, and the older ones."""
+
+ARRAY_RULES = ("64-md-raid-assembly.rules", "65-md-incremental.rules")
+
+DAEMONS = {
+    "pacemakerd": ("starts again what is a resource of its cluster", "pcs resource disable NAME"),
+    "gvfs-udisks2-vo": (
+        "may mount what appears anew",
+        "systemctl --user stop gvfs-udisks2-volume-monitor.service",
+    ),
+}
+"""What daemons do, by what the kernel calls their programs, and what keeps them from it."""
+
+MULTIPATHD = "multipathd"
+
+
+def returning(
+    kernel: Kernel,
+    stack: Stack,
+    layers: Sequence[Layer],
+    names: Mapping[str, Iterable[str]],
+) -> Iterator[str]:
+    """Yield what would bring layers back, and the command that keeps it from that, a line each.
+
+    `names` are the paths of block devices in /dev, by their numbers.
+    """
+    yield from _automounted(kernel, layers)
+    if is_here():
+        systemd = Systemd()
+        try:
+            yield from _by_units(systemd, layers, names)
+        except OSError as error:
+            yield f"cannot ask systemd what it would bring back: {describe(error)}"
+        finally:
+            systemd.close()
+    else:
+        yield from _in_fstab(layers)
+    if UDEV.exists():
+        yield from _by_rules(stack, layers)
+    yield from _by_daemons(kernel, layers)
+
+
+def _automounted(kernel: Kernel, layers: Sequence[Layer]) -> Iterator[str]:
+    """Yield the automounts whose place a mount has, or whose directory it is in."""
+    entries = mountinfo.parse(kernel.read("/proc/self/mountinfo"))
+    by_id = {entry.id: entry for entry in entries}
+    for layer in layers:
+        number = layer.id.removeprefix("mount:")
+        entry = by_id.get(int(number)) if isinstance(layer, Mount) else None
+        parent = by_id.get(entry.parent) if entry else None
+        if not parent or parent.fstype != "autofs":
+            continue
+        options = dict(each.partition("=")[::2] for each in parent.super_options.split(","))
+        who, stop = "the automounter", f"umount {shlex.quote(parent.target)}"
+        if options.get("pgrp") == "1" and is_here():
+            who = f"{escape(parent.target)}.automount"
+            stop = f"systemctl stop {shlex.quote(who)}"
+        yield f"{layer.title} is mounted again by {who} when somebody looks into it; `{stop}`"
+
+
+def _by_units(
+    systemd: Systemd, layers: Sequence[Layer], names: Mapping[str, Iterable[str]]
+) -> Iterator[str]:
+    for layer in layers:
+        paths: Iterable[str] = ()
+        kind = ".mount"
+        if isinstance(layer, Mount):
+            paths = (layer.target,)
+        elif isinstance(layer, Swap):
+            paths, kind = (layer.path, *names.get(layer.area, ())), ".swap"
+        units = systemd.units(f"{escape(path)}{kind}" for path in dict.fromkeys(paths))
+        # One that is only known since it was mounted by hand is written down nowhere.
+        written = {unit.name: unit for unit in units if unit.files}
+        for unit in written.values():
+            yield from _by_unit(systemd, layer, unit)
+
+
+def _by_unit(systemd: Systemd, layer: Layer, unit: Unit) -> Iterator[str]:
+    """Yield the unit that a layer is, and what starts it without being asked to: others that need
+    it. A mask for a while lies in /run, where what is in /etc comes first: systemd.unit(5)."""
+    quoted = shlex.quote(unit.name)
+    stop = "disable" if unit.files[-1].startswith("/etc/") else "mask --runtime"
+    what = f"{layer.title} is {unit.name} ({unit.files[0]}), started when another unit needs it"
+    yield f"{what}; `systemctl {stop} {quoted}`"
+    for user in systemd.units(unit.needed_by):
+        if user.is_active and user.restart != "no":
+            what = f"{user.name}, which is restarted when it ends, needs {layer.title}"
+            yield f"{what}; `systemctl stop {shlex.quote(user.name)}`"
+        for starter in systemd.units(user.starters):
+            if starter.is_active:
+                what = f"{starter.name} starts {user.name}, which needs {layer.title}"
+                yield f"{what}; `systemctl stop {shlex.quote(starter.name)}`"
+
+
+def _in_fstab(layers: Sequence[Layer]) -> Iterator[str]:
+    places = fstab_places(FSTAB.read_text(errors="surrogateescape")) if FSTAB.exists() else {}
+    for layer in layers:
+        if isinstance(layer, Mount) and layer.target in places:
+            line = places[layer.target]
+            yield f"{layer.title} stands in {FSTAB}:{line}: `mount -a` mounts it again"
+
+
+def fstab_places(text: str) -> dict[str, int]:
+    """Return the numbers of the lines in fstab(5) that are mounted by themselves, by their places;
+    of several for one place the last."""
+    found = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.split()
+        if len(fields) < 3 or fields[0].startswith("#"):
+            continue
+        options = fields[3].split(",") if len(fields) > 3 else []
+        if "noauto" not in options and fields[2] not in ("swap", "none"):
+            found[mountinfo.unescape(fields[1]).rstrip("/") or "/"] = number
+    return found
+
+
+def _by_rules(stack: Stack, layers: Sequence[Layer]) -> Iterator[str]:
+    """Yield the rules by which udev activates what it finds on devices that stay."""
+    closed = {layer.id for layer in layers}
+    rule = _rule(VOLUME_RULES)
+    for name, volumes in lvm.groups(layers).items() if rule else ():
+        stay = [
+            lower.title
+            for volume in volumes
+            for lower in lvm.physical_volumes(stack, volume)
+            if lower.id not in closed
+        ]
+        if stay:
+            yield _appears(f"volume group {name} is activated", stay, rule)
+    rule = _rule(ARRAY_RULES)
+    for layer in layers if rule else ():
+        if isinstance(layer, Md):
+            stay = [stack.by_id[id].title for id in layer.below if id not in closed]
+            if stay:
+                yield _appears(f"{layer.title} is assembled", stay, rule)
+
+
+def _appears(what: str, stay: Sequence[str], rule: str) -> str:
+    devices = " and ".join(dict.fromkeys(stay))
+    stop = f"mkdir -p {MASK} && ln -s /dev/null {MASK}/{rule}"
+    return f"{what} again when udev sees {devices} appear anew ({rule}); `{stop}`"
+
+
+def _rule(names: Iterable[str]) -> str:
+    """Return the name of the one of some rules that is in force, or ""."""
+    for name in names:
+        for folder in RULES:
+            path = Path(folder, name)
+            if path.exists():  # also where it is masked by a link to /dev/null
+                if path.stat().st_size:
+                    return name
+                break
+    return ""
+
+
+def _by_daemons(kernel: Kernel, layers: Sequence[Layer]) -> Iterator[str]:
+    maps = [each.title for each in layers if isinstance(each, Dm) and "multipath" in each.types]
+    for process in all_processes(kernel):
+        if process.name == MULTIPATHD and maps:
+            stop = "systemctl stop multipathd.socket multipathd.service"
+            yield f"{process.title} makes {', '.join(maps)} again; `{stop}`"
+        elif process.name in DAEMONS:
+            what, stop = DAEMONS[process.name]
+            yield f"{process.title} {what}; `{stop}`"
