@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from finalstage.cli import lock_files, lvm
@@ -65,13 +66,11 @@ def _forget_arrays(kernel: Kernel, arrays: Iterable[Layer]) -> list[str]:
 def _still_active(closed: Sequence[Layer]) -> list[str]:
     """Return the services of systemd that count what has been closed as open, and so would not open
     it when somebody needs it."""
-    systemd = Systemd()
     try:
-        return list(_active_services(systemd, closed))
+        with closing(Systemd()) as systemd:
+            return list(_active_services(systemd, closed))
     except OSError as error:
         return [f"cannot ask systemd what it takes for open: {describe(error)}"]
-    finally:
-        systemd.close()
 
 
 def _active_services(systemd: Systemd, closed: Sequence[Layer]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from finalstage import mountinfo
@@ -56,13 +57,11 @@ def returning(
     """
     yield from _automounted(kernel, layers)
     if is_here():
-        systemd = Systemd()
         try:
-            yield from _by_units(systemd, layers, names)
+            with closing(Systemd()) as systemd:
+                yield from _by_units(systemd, layers, names)
         except OSError as error:
             yield f"cannot ask systemd what it would bring back: {describe(error)}"
-        finally:
-            systemd.close()
     else:
         yield from _in_fstab(layers)
     if UDEV.exists():
@@ -94,12 +93,12 @@ def _by_units(
     for layer in layers:
         paths: Iterable[str] = ()
         kind = ".mount"
-        if isinstance(layer, Mount):
+        if isinstance(layer, Mount) and layer.shown:
             paths = (layer.target,)
         elif isinstance(layer, Swap):
             paths, kind = (layer.path, *names.get(layer.area, ())), ".swap"
         units = systemd.units(f"{escape(path)}{kind}" for path in dict.fromkeys(paths))
-        # One that is only known since it was mounted by hand is written down nowhere.
+        # What is only known since it was mounted by hand is written down nowhere.
         written = {unit.name: unit for unit in units if unit.files}
         for unit in written.values():
             yield from _by_unit(systemd, layer, unit)

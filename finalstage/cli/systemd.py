@@ -10,6 +10,7 @@ import os
 import socket
 import string
 from collections.abc import Iterable
+from errno import ECONNRESET
 from typing import Any, NamedTuple
 
 SOCKET = "/run/systemd/private"
@@ -22,13 +23,16 @@ SECONDS = 5.0
 MANAGER = "/org/freedesktop/systemd1"
 NAME = "org.freedesktop.systemd1"
 ACTIVE = frozenset(("active", "activating", "reloading"))
+NO_FILE = ("", "/proc/self/mountinfo", "/proc/swaps")
+"""What stands for the file of a unit that is only there because somebody else has mounted it."""
+
 KEPT = frozenset(string.ascii_letters + string.digits + ":_.")
 
 
 class Unit(NamedTuple):
-    """What it says of a unit. `files` are where it is written down, "" or a generated file's source
-    among them; `needed_by` are the units for which it is started, and `starters` those that start
-    it by themselves: timers, sockets, automounts. `restart` is that of a service."""
+    """What it says of a unit. `files` are where it is written down, first what it was generated
+    from; `needed_by` are the units for which it is started, and `starters` those that start it by
+    themselves: timers, sockets, automounts. `restart` is that of a service."""
 
     name: str
     is_active: bool
@@ -67,18 +71,29 @@ class Systemd:
     """A conversation with it. All methods raise OSError if it does not answer as it should."""
 
     def __init__(self) -> None:
-        self._socket: socket.socket | None = None
+        from jeepney.low_level import Parser
+
+        self._parser = Parser()
+        self._socket = _connect()
         self._serial = 0
+        self._known: dict[str, Unit | None] = {}
 
     def close(self) -> None:
         """End it."""
-        if self._socket:
-            self._socket.close()
-            self._socket = None
+        self._socket.close()
 
     def unit(self, name: str) -> Unit | None:
         """Return what is known of a unit, or None if there is none of that name, or it has nothing
         to do just now."""
+        if name not in self._known:
+            self._known[name] = self._ask(name)
+        return self._known[name]
+
+    def units(self, names: Iterable[str]) -> list[Unit]:
+        """Return those of some units that are known."""
+        return [unit for name in names if (unit := self.unit(name))]
+
+    def _ask(self, name: str) -> Unit | None:
         place = self._call(MANAGER, f"{NAME}.Manager", "GetUnit", name)
         if place is None:
             return None
@@ -87,15 +102,11 @@ class Systemd:
         return Unit(
             name=of["Id"],
             is_active=of["ActiveState"] in ACTIVE,
-            files=tuple(path for path in (of["SourcePath"], of["FragmentPath"]) if path),
+            files=tuple(x for x in (of["SourcePath"], of["FragmentPath"]) if x not in NO_FILE),
             needed_by=tuple(dict.fromkeys(of["RequiredBy"] + of["WantedBy"] + of["BoundBy"])),
             starters=tuple(of["TriggeredBy"]),
             restart=service.get("Restart", "no"),
         )
-
-    def units(self, names: Iterable[str]) -> list[Unit]:
-        """Return those of some units that are known."""
-        return [unit for name in names if (unit := self.unit(name))]
 
     def _properties(self, place: str, kind: str) -> dict[str, Any]:
         found = self._call(place, "org.freedesktop.DBus.Properties", "GetAll", f"{NAME}.{kind}")
@@ -105,33 +116,22 @@ class Systemd:
         """Call a method that takes a word, and return its answer; None if it says no."""
         from jeepney import DBusAddress, MessageType, new_method_call
 
-        address = DBusAddress(place, NAME, interface)
-        connection = self._connected()
         self._serial += 1
-        message = new_method_call(address, method, "s", (word,))
-        connection.sendall(message.serialise(self._serial))
-        answer = self._answer(connection)
+        message = new_method_call(DBusAddress(place, NAME, interface), method, "s", (word,))
+        self._socket.sendall(message.serialise(self._serial))
+        answer = self._answer()
         return None if answer.header.message_type is MessageType.error else answer.body[0]
 
-    def _answer(self, connection: socket.socket) -> Any:
+    def _answer(self) -> Any:
+        """Return what it answers to the last call. It tells of other things too."""
         from jeepney import HeaderFields
-        from jeepney.low_level import Parser
 
-        parser = Parser()
         while True:
-            while message := parser.get_next_message():
-                # It may tell of other things too.
-                if message.header.fields.get(HeaderFields.reply_serial) == self._serial:
-                    return message
-            piece = connection.recv(1 << 16)
-            if not piece:
-                raise ConnectionResetError("systemd has closed the connection")
-            parser.add_data(piece)
-
-    def _connected(self) -> socket.socket:
-        if not self._socket:
-            self._socket = _connect()
-        return self._socket
+            message = self._parser.get_next_message()
+            if message is None:
+                self._parser.add_data(_some(self._socket))
+            elif message.header.fields.get(HeaderFields.reply_serial) == self._serial:
+                return message
 
 
 def _connect() -> socket.socket:
@@ -141,11 +141,12 @@ def _connect() -> socket.socket:
     try:
         connection.settimeout(SECONDS)
         connection.connect(SOCKET)
+        # All at once, as systemctl does: what comes behind BEGIN in the same read would lie in
+        # systemd's buffer until more comes. Source: bus_socket_read_auth() in bus-socket.c.
         talk = Authenticator()
-        for words in talk:
-            connection.sendall(words)
-            talk.feed(connection.recv(1 << 12))
-        connection.sendall(BEGIN)
+        connection.sendall((talk.data_to_send() or b"") + BEGIN)
+        while not talk.authenticated:
+            talk.feed(_some(connection))
     except ValueError as error:  # it does not let us in
         connection.close()
         raise PermissionError(str(error)) from error
@@ -153,3 +154,11 @@ def _connect() -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def _some(connection: socket.socket) -> bytes:
+    """Return what comes next; never nothing."""
+    piece = connection.recv(1 << 16)
+    if not piece:
+        raise ConnectionResetError(ECONNRESET, "systemd has closed the connection")
+    return piece
