@@ -41,7 +41,8 @@ def find(kernel: Kernel, stack: Stack) -> dict[str, list[str]]:
     """
     names = {layer.id: layer.title for layer in stack.layers}
     found = {id: [names[user] for user in users] for id, users in stack.above.items() if users}
-    mounts = {layer.device: layer.id for layer in stack.layers if layer.kind == "mount"}
+    # Of several mounts of a file system the first: the others are mostly there for somebody else.
+    mounts = {layer.device: layer.id for layer in reversed(stack.layers) if layer.kind == "mount"}
     devices = {layer.device: layer.id for layer in stack.layers if layer.kind != "mount"}
     namespaces: dict[str, Process] = {}
     unseen = [f"perhaps {layer.title}" for layer in stack.layers if layer.holds_unseen]
