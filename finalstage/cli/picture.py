@@ -17,8 +17,8 @@ WIDTH, HEIGHT, RISE = 168.0, 54.0, 42.0
 """Of a box, and between two levels of them."""
 
 MARGIN, HEAD, FOOT = 28.0, 64.0, 34.0
-ROW = 1200.0
-"""How wide a row of parts is before the next one begins, unless a single one is wider."""
+ROW, ASPECT = 1200.0, 1.5
+"""How wide a row of parts may be at least, and how much wider than high a large picture is."""
 
 RADIUS, BADGE = 9.0, 10.0
 INK, FAINT, PAPER = svg.INK, "#57606a", svg.PAPER
@@ -88,10 +88,12 @@ def _arrange(parts: list[Part]) -> tuple[list[Spot], float, float]:
     """Put parts into rows, each with its disks on one line; return also how wide all is, and where
     the last row ends."""
     gap = layering.GAP * 2.5 * WIDTH
+    area = sum((part.width * WIDTH + gap) * part.height * (HEIGHT + RISE) for part in parts)
+    most = max(ROW, (area * ASPECT) ** 0.5)
     rows: list[list[Part]] = []
     x = 0.0
     for part in parts:
-        if not rows or x + part.width * WIDTH > ROW:
+        if not rows or x + part.width * WIDTH > most:
             rows.append([])
             x = 0.0
         rows[-1].append(part)

@@ -11,7 +11,7 @@ from finalstage.cli import sizes
 from finalstage.cli.facts import Facts
 from finalstage.cli.forecast import CLOSE, FLUSH, KEEP, REMAIN, SEAL, Fate, way
 from finalstage.cli.outlook import Outlook
-from finalstage.cli.terminal import Cell, columns, painter
+from finalstage.cli.terminal import Cell, columns, painter, wrapped
 from finalstage.stack import Layer, Stack
 
 MOST_HOLDERS = 2
@@ -40,10 +40,10 @@ def draw(outlook: Outlook, out: Console, everything: bool = False) -> Iterator[s
         yield ""
         yield _summary(outlook, stack)
     paint = painter(out)
-    for ring in outlook.circles:
-        names = [outlook.stack.by_id[id].title for id in (*ring, ring[0])]
-        yield paint(f"a circle: {' on '.join(names)}", "yellow")
-    yield from (paint(note, "yellow") for note in (*outlook.notes, *outlook.problems))
+    rings = ([outlook.stack.by_id[id].title for id in (*ring, ring[0])] for ring in outlook.circles)
+    circles = (f"a circle: {' on '.join(titles)}" for titles in rings)
+    for words in (*circles, *outlook.notes, *outlook.problems):
+        yield from (paint(line, "yellow") for line in wrapped(out, words))
 
 
 def _tree(outlook: Outlook, stack: Stack, out: Console) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TextIO
@@ -53,15 +54,16 @@ def columns(
     out: Console, head: Sequence[str], rows: Iterable[Sequence[Cell]], right: Iterable[str] = ()
 ) -> str:
     """Return rows below a head, as ps(1) and lsblk(8) show them: each column as wide as it needs,
-    those named in `right` at its right edge, empty ones left out. A terminal's lines are cut at its
-    edge.
+    those named in `right` at its right edge, empty ones left out. A row that has only its first
+    cell may be longer. A terminal's lines are cut at its edge.
 
     rich has tables, but measures each cell several times: of 1,000 rows, half a second. So this
     only takes from it how wide words are, and colours.
     """
     paint = painter(out)
     table = [[(name, "bold") for name in head], *(list(row) for row in rows)]
-    widths = [max(cell_len(row[at][0]) for row in table) for at in range(len(head))]
+    whole = [row for row in table if any(words for words, _ in row[1:])]
+    widths = [max(cell_len(row[at][0]) for row in whole) for at in range(len(head))]
     used = [at for at in range(len(head)) if any(row[at][0] for row in table[1:])]
     at_right = {at for at in used if head[at] in set(right)}
     most = max(out.width, NARROWEST) if out.is_terminal else 0
@@ -70,11 +72,16 @@ def columns(
     )
 
 
+def wrapped(out: Console, words: str) -> list[str]:
+    """Return words as lines that fit a terminal, and of what is none as one."""
+    return textwrap.wrap(words, max(out.width, NARROWEST)) if out.is_terminal else [words]
+
+
 def _line(cells: list[tuple[Cell, int, bool]], paint: Callable[[str, str], str], most: int) -> str:
     """Return one line of at most so many columns, without spaces at its end; 0 is no bound."""
     pieces: list[Cell] = []
     for number, ((words, style), width, at_right) in enumerate(cells):
-        space = " " * (width - cell_len(words))
+        space = " " * max(width - cell_len(words), 0)
         gap = GAP if number else ""
         pieces += [(gap + space, ""), (words, style)] if at_right else [(gap, ""), (words, style)]
         if not at_right:

@@ -27,6 +27,20 @@ def test_columns_are_as_wide_as_they_need_and_empty_ones_are_left_out() -> None:
     ]
 
 
+def test_a_row_of_one_cell_takes_no_room_from_the_others() -> None:
+    rows = [*ROWS, [("a long tale", ""), ("", ""), ("", "")]]
+    out = terminal.console(io.StringIO())
+    assert terminal.columns(out, HEAD, rows, ("size",)).split("\n")[2:] == [
+        "日本   200",
+        "a long tale",
+    ]
+
+
+def test_words_are_wrapped_for_a_terminal_alone() -> None:
+    assert terminal.wrapped(to(50), "word " * 20) == ["word " * 9 + "word"] * 2
+    assert terminal.wrapped(terminal.console(io.StringIO()), "word " * 20) == ["word " * 20]
+
+
 def test_a_line_ends_at_the_edge_of_a_terminal() -> None:
     rows = [[("x" * 60, ""), ("y", ""), ("", "")]]
     lines = terminal.columns(to(50, False), HEAD, rows).split("\n")

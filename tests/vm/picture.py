@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.vm.hardware import Disk, Hardware
 from tests.vm.layers import Bcache, Ext4, Gpt, Luks, LuksFile, Lvm, Raid, Swap, ThinPool
-from tests.vm.living import Living, live
+from tests.vm.living import TOOL, Living, live
 from tests.vm.readme import put
 from tests.vm.stacks import Stack
 
@@ -51,7 +51,7 @@ async def draw(living: Living) -> None:
     await living.run(USERS)
     await living.call("stage")
     (PICTURES / "plan.svg").write_text((await living.call("plan", "--svg")).text + "\n")
-    text = (await living.call("plan")).text
+    text = await living.run(f"{TOOL} plan | cat")
     if put("plan", "\n".join(f"    {line}".rstrip() for line in text.splitlines())):
         print(text)
 

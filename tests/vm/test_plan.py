@@ -82,7 +82,9 @@ async def as_root(living: Living) -> None:
     assert any(words.startswith("sh[1]") for words in root["processes"])
     assert found["by"]["linear vg-root"]["size"] == 280 << 20
     assert any(layer["name"] == ODD for layer in found["layers"])
-    text = (await living.call("plan")).text
+    coloured = (await living.call("plan")).text  # its console is a terminal
+    text = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+    assert coloured != text and max(map(len, text.splitlines())) <= 80
     assert r"ext4 /mnt/a\nb c" in text and re.search(r"crypt crypt +\d+ MiB +LUKS2 ", text)
 
 
