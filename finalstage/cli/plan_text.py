@@ -22,8 +22,8 @@ STYLES = {SEAL: "bold red", REMAIN: "red", FLUSH: "dim", KEEP: "dim"}
 DONE = {
     CLOSE: "closed",
     FLUSH: "only flushed",
-    SEAL: "sealed: not closed, but without its key",
-    REMAIN: "left as it is",
+    SEAL: "sealed (not closed, but without a key)",
+    REMAIN: "left",
     KEEP: "kept",
 }
 
@@ -38,7 +38,7 @@ def draw(outlook: Outlook, out: Console, everything: bool = False) -> Iterator[s
         yield ""
         yield _steps(outlook, stack, out)
         yield ""
-        yield _summary(outlook, stack)
+        yield from wrapped(out, _summary(outlook, stack))
     paint = painter(out)
     rings = ([outlook.stack.by_id[id].title for id in (*ring, ring[0])] for ring in outlook.circles)
     circles = (f"a circle: {' on '.join(titles)}" for titles in rings)

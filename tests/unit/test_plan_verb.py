@@ -100,6 +100,8 @@ def test_lines_of_a_terminal_end_at_its_edge_and_have_its_colours() -> None:
     bare = re.sub(r"\x1b\[[0-9;]*m", "", said)
     assert max(map(len, bare.splitlines())) == 50
     assert "…" in bare
+    whole = re.sub(r"\x1b\[[0-9;]*m", "", text(outlook("swaps"), out))
+    assert max(map(len, whole.splitlines())) == 50
 
 
 def test_without_colours_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,6 +310,10 @@ def test_what_could_not_be_seen_is_said_beside_what_could(form: str) -> None:
     *said, last = plan_verb.show(outlook("busy"), unseen, parsed(*filter(None, (form,))))
     assert last is unseen[0]
     assert "half of it" not in "\n".join(map(str, said)) or form == "--json"
+
+
+def test_a_string_of_a_graph_ends_where_it_should() -> None:
+    assert dot.quoted('a"b\\c\nd') == r'"a\"b\\c\\nd"'
 
 
 def test_two_forms_at_once_are_not_understood(capsys: pytest.CaptureFixture[str]) -> None:
