@@ -29,10 +29,10 @@ SECONDS, LOOK_UP_SECONDS = 3.0, 1.0
 """Firmware may be slow to write to its flash memory."""
 
 VARIABLE = "FinalstageReport-30382736-b7b0-4252-acf7-70b5f8f180eb"
-MOST_IN_VARIABLE = (4000, 1000)
-"""Bytes, and what to try next: how large a variable may be is the firmware's own, and 1,024 with
-its name is what EDK II takes where nobody has set it (PcdMaxVariableSize). It is written once a
-shutdown; a flash memory that takes 100,000 of them outlasts the machine."""
+MOST_IN_VARIABLE = (4000, 900)
+"""Bytes, and what to try next: how large a variable may be is the firmware's own choice, and 1,024
+with its head and its name is what EDK II takes where nobody has set it (PcdMaxVariableSize). It is
+written once a shutdown."""
 
 MOST_ON_DEVICE = 1 << 16
 EMPTY = 1 << 17

@@ -84,8 +84,8 @@ class Report:
                 del self.said[MOST_SAID:]
 
     def written(self, most: int) -> bytes:
-        """Return it in at most so many bytes, of which it takes about a thousand at least: problems
-        first, then the layers that failed or took longest."""
+        """Return it in at most so many bytes, of which it takes 300 at least: the phases, problems,
+        then the layers that failed or took longest."""
         ends = [at for _, at in self.phases[1:]] + [float("inf")]
         phases = [
             (name, at)
@@ -95,6 +95,8 @@ class Report:
         counts = {"said_left_out": len(self.said), "layers_left_out": len(self.layers)}
         frame = {**self.facts, "phases": phases, **counts, "said": [], "layers": []}
         room = most - LONGEST_HEAD - len(to_json(frame))
+        if room < 0:
+            phases, room = [], 0
         said, used = _fit(sorted(self.said, key=self._rank_of_words), int(room * SAID_SHARE))
         layers, _ = _fit(sorted(self.layers.values(), key=_rank_of_layer), room - used)
         body = to_json(

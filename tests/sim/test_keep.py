@@ -186,7 +186,7 @@ def test_whatever_fails_the_machine_goes_down(call: tuple[str, str], fault: obje
     assert kernel.down_at < 12
 
 
-DRAWN = 120
+DRAWN = 60
 
 
 @pytest.mark.parametrize("shard", range(2))
@@ -211,7 +211,7 @@ def test_any_machine_can_keep_one(shard: int) -> None:
     assert told > DRAWN / 8
 
 
-@pytest.mark.parametrize("most", [1000, 4000, 65536])
+@pytest.mark.parametrize("most", [300, 900, 4000, 65536])
 def test_no_report_is_larger_than_it_may_be(most: int) -> None:
     dice = random.Random(most)
     report = Report(urgent=("!",))
@@ -227,10 +227,11 @@ def test_no_report_is_larger_than_it_may_be(most: int) -> None:
     assert len(data) <= most
     assert max(len(report.layers), len(report.said)) < 3000
     found = read(data)
-    assert [line.words for line in found.words if line.words.startswith("!")] == ["!77"]
+    urgent = [line.words for line in found.words if line.words.startswith("!")]
+    assert urgent == (["!77"] if most > 300 else [])
     assert len(found.steps) + found.steps_left_out == 5000
     assert len(found.words) + found.words_left_out == 5000
-    assert most == 1000 or any(step.error for step in found.steps)
+    assert most <= 900 or any(step.error for step in found.steps)
 
 
 def test_layers_that_failed_and_slow_ones_come_first() -> None:

@@ -66,8 +66,9 @@ def _encode(name: str) -> bytes:
 def uefi(flash: Path | None = None) -> Iterator[tuple[str, ...]]:
     """Run a TPM; give QEMU's arguments for one machine with UEFI and with that TPM.
 
-    Its flash memory begins as another machine's has ended (`save_flash`), if there is one; what is
-    written to it goes with the machine.
+    Its flash memory begins as another machine's has ended (`save_flash`), if there is one, but for
+    the request, which would have it overwrite its memory, and boot twice. What is written to it
+    goes with the machine.
     """
     libraries = _parts() / "usr/lib/x86_64-linux-gnu"
     with TemporaryDirectory() as folder:
@@ -88,7 +89,10 @@ def uefi(flash: Path | None = None) -> Iterator[tuple[str, ...]]:
             variables = _parts() / "vars"
             if flash:
                 variables, size = Path(folder, "vars"), variables.stat().st_size
-                variables.write_bytes(flash.read_bytes()[:size])
+                content = bytearray(flash.read_bytes()[:size])
+                if at := _value_at(content, MOR):
+                    content[at] = 0
+                variables.write_bytes(content)
             yield _devices(socket, variables)
         finally:
             tpm.kill()
@@ -120,12 +124,18 @@ def save_flash(target: Path, after: bytes) -> Fault:
 
 def variable(flash: Path, name: str) -> bytes | None:
     """The first byte of a variable as it stands in the flash memory; None if it is not there."""
-    content, wanted = flash.read_bytes(), _encode(name)
+    content = flash.read_bytes()
+    at = _value_at(content, name)
+    return content[at : at + 1] if at else None
+
+
+def _value_at(content: bytes | bytearray, name: str) -> int:
+    """Where the value of a variable begins; 0 if it is not there."""
+    wanted = _encode(name)
     at = content.find(wanted)
     while at >= 0:
         head = content[max(at - _HEADER.size, 0) : at]
         if head[:3] == struct.pack("<HB", _START, _VALID):
-            value = at + len(wanted)
-            return content[value : value + 1]
+            return at + len(wanted)
         at = content.find(wanted, at + 1)
-    return None
+    return 0

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from finalstage import keep
+from finalstage.cli.shutdown import read
 from finalstage.efi import VARIABLES
 from tests.vm import firmware
 from tests.vm.conftest import Happen
-from tests.vm.hardware import Disk, Hardware
+from tests.vm.hardware import MIB, Disk, Hardware
 from tests.vm.layers import NONE, Common, Ext4, Luks
 from tests.vm.living import Living, live
-from tests.vm.rows import FINALSTAGE, ORACLE, Row
+from tests.vm.rows import DIRECT, FINALSTAGE, ORACLE, Row
 from tests.vm.stacks import Stack
 from tests.vm.states import INITRAMFS
 
@@ -24,6 +26,15 @@ ON_A_PARTITION = f"""
 tail -c +5 {VARIABLES}/{keep.VARIABLE} >/dev/disk/r
 umount {VARIABLES}
 printf '[report]\\nplace = "/dev/disk/r"\\n' >/etc/finalstage.toml"""
+RAMOOPS = """
+for each in /sys/bus/pci/devices/*; do
+    [ "$(cat $each/device)" != 0x1110 ] || device=$each
+done
+echo 1 >$device/enable
+address=$(sed -n '3s/ .*//p' $device/resource)
+rmmod ramoops 2>/dev/null || :
+modprobe ramoops mem_address=$address mem_size=0x100000 record_size=0x10000 max_reason=4
+grep ramoops /sys/module/pstore/parameters/backend"""
 VARIABLE = f"/sys/firmware/efi/efivars/{firmware.MOR}-{firmware.GUID}"
 # The kernel's EFI stub asks at each boot; who goes down in an orderly way takes that back.
 TAKE_BACK = f"""
@@ -52,6 +63,18 @@ class Variables(Common):
         return "true"
 
 
+@dataclass(frozen=True)
+class Pstore(Variables):
+    """The driver by which pstore writes to memory, not yet loaded."""
+
+    name: ClassVar[str] = "ramoops"
+    title: ClassVar[str] = "pstore in memory"
+    modules: ClassVar[tuple[str, ...]] = ("reed_solomon", "ramoops")
+
+    def build(self) -> str:
+        return "true"
+
+
 @pytest.mark.parametrize(
     ("to", "after", "value"),
     [(FINALSTAGE, b"kept the report in an EFI", b"\1"), (ORACLE, b"removed crypt", b"\0")],
@@ -76,12 +99,26 @@ def test_the_firmware_is_asked(happen: Happen, to: str, after: bytes, value: byt
         assert not outcome.problems, f"see {row.folder}"
         assert firmware.variable(flash, firmware.MOR) == value
     if to == FINALSTAGE:
+        memory = flash.with_name("memory")
         with firmware.uefi(flash) as devices:
-            look_at_it_after_the_next_start(devices)
+            look_at_it_after_the_next_start((*devices, *shared(memory)))
+        # What pstore has is the kernel's own form around the end of its log.
+        found = read(memory.read_bytes())
+        assert (found.verb, found.closed, found.remaining) == ("halt", 1, 0)
+
+
+def shared(memory: Path) -> tuple[str, ...]:
+    """QEMU's arguments for a piece of memory that outlives a machine, in a file."""
+    memory.write_bytes(bytes(MIB))
+    return (
+        *("-object", f"memory-backend-file,id=shared,size=1M,share=on,mem-path={memory}"),
+        *("-device", "ivshmem-plain,memdev=shared"),
+    )
 
 
 def look_at_it_after_the_next_start(devices: tuple[str, ...]) -> None:
-    """Boot the firmware that such a machine has left, and have its report shown."""
+    """Boot the firmware that such a machine has left, have its report shown, and leave another one
+    in memory."""
 
     async def act(living: Living) -> None:
         await living.run(f"mount -t efivarfs efivarfs {VARIABLES}")
@@ -97,7 +134,15 @@ def look_at_it_after_the_next_start(devices: tuple[str, ...]) -> None:
         assert "from: /dev/disk/r" in shown.text
         assert f"EFI variables: not mounted: mount -t efivarfs efivarfs {VARIABLES}" in shown.text
 
+        await living.run(RAMOOPS)
+        assert (await living.call("stage")).status == 0
+        await living.machine.become(f"{DIRECT.format(verb='halt')} --report.place=pstore")
+        assert (await living.machine.end(60)).kind == "halt"
+        said = living.machine.console.decode(errors="replace")
+        assert "left the report to the kernel, for pstore by ramoops" in said
+
     disks = (Disk("a", 64, bus="nvme"), Disk("r", 8))
     hardware = Hardware(disks, processors=1, devices=devices)
-    layers = (Variables(), Ext4("disk/a", "/"))
+    hardware = replace(hardware, command_line="pstore.compress=none")
+    layers = (Variables(), Pstore(), Ext4("disk/a", "/"))
     live(Stack("after it", hardware, layers, root=INITRAMFS), act)
