@@ -72,8 +72,12 @@ def fish(text: str) -> str:
 
 FISH = f"""
 function _finalstage_targets
-    sh -c {fish(TARGETS)} 2>/dev/null
-    __fish_complete_path (commandline -ct)
+    set -l targets (sh -c {fish(TARGETS)} 2>/dev/null)
+    printf '%s\\n' $targets
+    for each in (__fish_complete_path (commandline -ct))
+        set -l path (string split -m1 \\t -- $each)[1]
+        contains -- (string trim -r -c / -- $path) $targets; or printf '%s\\n' $each
+    end
 end
 """
 
@@ -101,7 +105,11 @@ def render(shell: str, parser: argparse.ArgumentParser) -> str:
     """The script for a shell, made of a parser, of which that makes another one."""
     mark(parser)
     preamble = {"bash": BASH, "zsh": ZSH, "fish": FISH}[shell]
-    return shtab.complete(parser, shell, preamble=preamble)
+    text = shtab.complete(parser, shell, preamble=preamble)
+    if shell == "zsh":
+        # shtab lets it complete only the first of any number of words: zshcompsys(1), _arguments.
+        text = text.replace('"(*)::', '"*:').replace('"(*):', '"*:')
+    return text.rstrip("\n") + "\n"
 
 
 def mark(parser: argparse.ArgumentParser) -> None:
