@@ -57,12 +57,14 @@ def look(machine: Machine) -> Iterator[Finding]:
 
 def _unreadable(machine: Machine) -> Iterator[Finding]:
     """What could not be read, for whoever is not root most of the device mapper."""
-    for problem in machine.stack.problems:
-        if not machine.as_root:
-            yield Finding("layers", UNKNOWN, problem, ROOT_SEES_MORE)
-        else:
-            verdict = PROBLEM if machine.stack.blind else WARNING
-            yield Finding("layers", verdict, problem, "see the kernel's log: dmesg")
+    problems = machine.stack.problems
+    if not problems:
+        return
+    if machine.as_root:
+        verdict = PROBLEM if machine.stack.blind else WARNING
+        yield Finding("layers", verdict, some(problems), "see the kernel's log: dmesg")
+    else:
+        yield Finding("layers", UNKNOWN, some(problems), ROOT_SEES_MORE)
 
 
 def _unclosable(layers: tuple[Layer, ...]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from finalstage import efi, mor, scrub
 from finalstage.cli.check_kernel import is_there, said
 from finalstage.cli.config import PLACE
-from finalstage.cli.readiness import OK, UNKNOWN, WARNING, Finding, Machine
+from finalstage.cli.readiness import OK, UNKNOWN, WARNING, Finding, Machine, hidden
 from finalstage.kernel import Kernel
 from finalstage.processes import all_processes
 from finalstage.world import describe, text
@@ -16,12 +16,13 @@ from finalstage.world import describe, text
 WATCHDOGS = "/sys/class/watchdog"
 FIRMWARE = "/sys/firmware/efi"
 DEFAULT_ON = b"CONFIG_INIT_ON_FREE_DEFAULT_ON=y"
+CLEARS = "the kernel clears all memory that it frees"
 
 
 def look(machine: Machine) -> Iterator[Finding]:
     """Look at all four."""
     yield _watchdog(machine)
-    yield _init_on_free(machine.kernel)
+    yield _init_on_free(machine)
     yield _firmware(machine)
     yield _kexec(machine)
 
@@ -65,12 +66,17 @@ def _holders(kernel: Kernel) -> list[str]:
     return found
 
 
-def _init_on_free(kernel: Kernel) -> Finding:
+def _init_on_free(machine: Machine) -> Finding:
     """Whether the kernel clears what it frees: by its command line, its log, how it was built."""
-    name = "init_on_free"
-    off = "init_on_free=" in said(kernel, "/proc/cmdline")
-    if scrub.init_on_free(kernel) or (not off and DEFAULT_ON in _kernel_configuration(kernel)):
-        return Finding(name, OK, "the kernel clears all memory that it frees")
+    name, kernel = "init_on_free", machine.kernel
+    if scrub.init_on_free(kernel):
+        return Finding(name, OK, CLEARS)
+    if "init_on_free=" not in said(kernel, "/proc/cmdline"):
+        built = _kernel_configuration(kernel)
+        if DEFAULT_ON in built:
+            return Finding(name, OK, CLEARS)
+        if not built and not machine.as_root:
+            return hidden(name, "whether the kernel clears what it frees")
     found = "freed memory keeps its content until finalstage overwrites it at the end"
     return Finding(name, WARNING, found, "init_on_free=1 on the kernel's command line")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,19 +16,21 @@ PLAIN_MARKS = {PROBLEM: "X", WARNING: "!", UNKNOWN: "?", OK: "+"}
 
 
 def drawn(found: Readiness, console: Console | None = None) -> str:
-    """Return it as a table with the verdict below, as wide as the terminal."""
+    """Return it as a table, what to do below what was found, and the verdict at its end."""
     console = console or Console(highlight=False)
-    marks = MARKS if console.encoding.startswith("utf") else PLAIN_MARKS
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
-    for title in ("", "what", "found", "what to do"):
-        table.add_column(title, overflow="fold")
+    has_all_letters = console.encoding.startswith("utf")
+    marks, arrow = (MARKS, "→") if has_all_letters else (PLAIN_MARKS, "->")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for each in found.findings:
         style = STYLES[each.verdict]
+        words = Text(each.words)
+        if each.remedy:
+            words.append(f"\n{arrow} {printable(each.remedy)}", style="bold")
         table.add_row(
-            Text(f"{marks[each.verdict]} {each.verdict}", style=style),
-            Text(each.name, style="bold"),
-            Text(each.words),
-            Text(printable(each.remedy)),
+            Text(f"{marks[each.verdict]} {each.verdict}", style=style), Text(each.name), words
         )
     weight = PROBLEM if not found.is_ready else WARNING if found.count(WARNING) else OK
     with console.capture() as captured:

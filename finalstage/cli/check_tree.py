@@ -54,7 +54,7 @@ def staged(root: Path, carried: Carried, as_root: bool, noexec: bool) -> Iterato
         yield Finding("tree", PROBLEM, found, STAGE)
         return
     try:
-        wrong = payload.differences(root)
+        wrong = [line.partition(": ")[0] for line in payload.differences(root)]
         paths = len(payload.read_manifest()) + len(carried.entries)
         size = payload.tree_size() + carried.size
     except payload.PayloadError as error:

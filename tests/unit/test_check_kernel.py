@@ -133,6 +133,8 @@ ROWS = [
     ("init_on_free", BUILT_IN, {}, OK, "clears"),
     ("init_on_free", GZIPPED, {}, OK, "clears"),
     ("init_on_free", {**BUILT_IN, **OFF}, {}, WARNING, "keeps its content"),
+    ("init_on_free", {}, {"as_root": False}, UNKNOWN, "whether the kernel clears"),
+    ("init_on_free", OFF, {"as_root": False}, WARNING, "keeps its content"),
     ("firmware", {}, {}, OK, "no UEFI"),
     ("firmware", EFI, {"firmware_scrub": False}, OK, "says not to"),
     ("firmware", {**EFI, f"{efi.VARIABLES}/{mor.NAME}": ""}, {}, OK, "will be asked"),
