@@ -13,7 +13,7 @@ from typing import Any
 
 from finalstage.cli import running, selection, targets
 from finalstage.cli.apart import LOOK_SECONDS, STOPS, was_left_alone
-from finalstage.cli.closing import Closing, Result, find_holders, look
+from finalstage.cli.closing import Closing, Result, find_holders, look, write_out
 from finalstage.cli.errors import RefusalError, TargetError
 from finalstage.cli.neighbours import Neighbours
 from finalstage.cli.output import Output, Trouble
@@ -59,6 +59,11 @@ def add_to(verbs: Any) -> None:
         action="store_true",
         help="also what the running system stands on, as far as it lets go of it",
     )
+    parser.add_argument(
+        "--lossy",
+        action="store_true",
+        help="also what cannot be written out any more, as on a disk that was pulled out",
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be closed")
     parser.add_argument(
@@ -97,7 +102,7 @@ def close(kernel: Kernel, options: argparse.Namespace) -> Iterator[str]:
     chosen, neighbours = choice.selection, choice.neighbours
     if not chosen.closing:
         yield from _announce_kept(chosen)
-        yield "nothing to close"
+        yield from _only_written_out(kernel, chosen, options)
         return
     yield from _held(kernel, chosen)
     yield from _announce(chosen, neighbours)
@@ -136,7 +141,7 @@ def choose(kernel: Kernel, options: argparse.Namespace) -> Choice:
     if options.running_system:
         needed = {id: need for id, need in needed.items() if need.is_absolute}
     if options.all:
-        chosen = selection.of_all(stack, needed)
+        chosen = selection.of_all(stack, options.below, needed)
     else:
         found = targets.find(kernel, stack, options.targets)
         chosen = selection.of_targets(stack, found, options.below, needed)
@@ -190,6 +195,17 @@ def _announce_kept(chosen: Selection) -> Iterator[str]:
         yield Output(f"{layer.title} stays: {why}")
 
 
+def _only_written_out(
+    kernel: Kernel, chosen: Selection, options: argparse.Namespace
+) -> Iterator[str]:
+    """Write out the devices of what is not open, or not any more. Raises RefusalError."""
+    if options.dry_run or not chosen.flushed:
+        yield "nothing to close"
+        return
+    yield from _refuse(write_out(kernel, chosen.flushed, kernel.now() + options.timeout))
+    yield f"nothing to close; written out: {_titles(chosen.flushed)}"
+
+
 def _ask(number: int) -> None:
     """Ask whether that is right. RefusalError if it is not, or nobody is there to ask."""
     if not sys.stdin.isatty():
@@ -209,27 +225,33 @@ class Stop:
 
     def __init__(self) -> None:
         self.parent = os.getppid()
-        self.told = 0.0
-        for each in STOPS:
-            signal.signal(each, self.hear)
+        self.told: float | None = None
+
+    def __enter__(self) -> Stop:
+        self.before = {each: signal.signal(each, self.hear) for each in STOPS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each, handler in self.before.items():
+            signal.signal(each, handler)
 
     def hear(self, _number: int, _frame: object) -> None:
         """Take in a signal."""
         now = time.monotonic()
-        if not self.told:
+        if self.told is None:
             self.told = now
         elif now - self.told >= LOOK_SECONDS:
             raise KeyboardInterrupt
 
     def __call__(self) -> bool:
-        return bool(self.told) or was_left_alone(self.parent)
+        return self.told is not None or was_left_alone(self.parent)
 
 
 def _run(kernel: Kernel, chosen: Selection, options: argparse.Namespace) -> Result:
-    with audience(kernel, chosen) as shown:
+    with audience(kernel, chosen) as shown, Stop() as stop:
         closer = Closer(kernel, shown.say)
         until = kernel.now() + options.timeout
-        return Closing(kernel, chosen, closer, shown, until, Stop()).run()
+        return Closing(kernel, chosen, closer, shown, until, stop, options.lossy).run()
 
 
 def _outcome(result: Result, seconds: float) -> Iterator[str]:

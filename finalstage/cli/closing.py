@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from finalstage.bounded import bind
+from finalstage.bounded import bind, together
 from finalstage.cli import gently, holding
 from finalstage.cli.selection import Selection, firm
 from finalstage.close import Closer, Outcome
 from finalstage.kernel import Kernel
 from finalstage.scan import scan
-from finalstage.stack import Layer, Stack
+from finalstage.stack import Layer, Stack, rounds
 from finalstage.world import describe
 
 SCAN_SECONDS, HOLDERS_SECONDS = 10.0, 3.0
@@ -26,6 +26,9 @@ PATIENCE_SHARE = 1 / 4
 
 STOP_SECONDS = 10.0
 """How long calls under way may take to come back when somebody wants it to stop."""
+
+
+UNWRITTEN = "cannot write out what is in its cache"
 
 
 class StoppedError(Exception):
@@ -57,7 +60,8 @@ class Result:
 @dataclass
 class Closing:
     """A run. `stop` says whether somebody wants it to stop, and `until` when it has to have
-    ended. Failures are those of each layer's last step."""
+    ended. What cannot be written out stays unless it is `lossy`. Failures are those of each layer's
+    last step."""
 
     kernel: Kernel
     selection: Selection
@@ -65,6 +69,7 @@ class Closing:
     audience: Audience
     until: float
     stop: Callable[[], bool] = lambda: False
+    lossy: bool = False
     failures: dict[str, Outcome] = field(default_factory=dict)
 
     def run(self) -> Result:
@@ -92,7 +97,7 @@ class Closing:
             raise StoppedError
         self.audience.started(layer)
         if layer.id in self.selection.ids:
-            gently.close(kernel, layer)
+            gently.close(kernel, layer, self.lossy)
         else:
             gently.flush(kernel, layer)
 
@@ -144,12 +149,22 @@ class Closing:
             reason = self.reason(layer) or ("not tried any more" if stopped else "held")
             by = f"; held by {', '.join(who)}" if who else ""
             if layer.id in self.failures or who:
-                problems.append(f"{layer.title} stays: {reason}{by}")
+                problems.append(f"{layer.title} stays: {reason}{by}{self.remedy(layer)}")
         for layer in self.selection.flushed:
             if reason := self.reason(layer):
-                problems.append(f"{layer.title}: cannot write out what is in its cache: {reason}")
+                problems.append(f"{layer.title}: {UNWRITTEN}: {reason}")
         closed = tuple(layer for layer in self.selection.closing if layer.id not in ids)
+        for layer in closed:
+            if reason := self.reason(layer):
+                problems.append(f"{layer.title} is closed, but not all was written: {reason}")
         return Result(stack, closed, left, tuple(problems), stopped)
+
+    def remedy(self, layer: Layer) -> str:
+        """Return what to do about what stays, where there is something special."""
+        error = self.failures[layer.id].error if layer.id in self.failures else None
+        if isinstance(error, OSError) and error.errno in gently.LOST:
+            return "; --lossy gives up what cannot be written"
+        return ""
 
     def reason(self, layer: Layer) -> str:
         """Return why the last step of a layer failed, or ""."""
@@ -158,6 +173,17 @@ class Closing:
             return ""
         left = ", and was left behind" if isinstance(outcome.error, TimeoutError) else ""
         return describe(outcome.error) + left
+
+
+def write_out(kernel: Kernel, devices: Iterable[Layer], until: float) -> list[str]:
+    """Write out devices on which nothing is to be closed; return what failed, a line each."""
+    found = []
+    for group in rounds(Stack(layers=tuple(devices)), devices):  # partitions before disks
+        calls = {layer.title: bind(gently.flush, kernel, layer) for layer in group}
+        for title, problem in together(kernel, calls, until - kernel.now(), until).items():
+            if problem:
+                found.append(f"{title}: {UNWRITTEN}: {problem}")
+    return found
 
 
 def look(kernel: Kernel, before: Stack | None = None) -> Stack | None:

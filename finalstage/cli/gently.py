@@ -2,13 +2,13 @@
 may do who takes the machine down.
 
 Nobody is ended, nothing is taken from its place while it is in use, no setting of the kernel is
-changed, and what is still held is not marked to go later.
+changed, what is still held is not marked to go later, and what cannot be written out stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EBUSY
+from errno import EBUSY, EIO, ENODEV, ENXIO
 
 from finalstage import layers, mountinfo
 from finalstage.kernel import Kernel
@@ -20,9 +20,23 @@ from finalstage.stack import Layer
 from finalstage.world import mount_id
 
 
-def close(kernel: Kernel, layer: Layer) -> None:
-    """Close a layer. OSError if that failed, EBUSY if it is held."""
-    WAYS.get(layer.kind, layers.close)(kernel, layer)
+def close(kernel: Kernel, layer: Layer, lossy: bool = False) -> None:
+    """Close a layer. OSError if that failed, EBUSY if it is held.
+
+    What cannot be written out stays, unless it may be `lossy`: then that is raised afterwards.
+    """
+    try:
+        if layer.kind in WRITTEN_OUT:
+            _write_out(kernel, layer)
+    except OSError as error:
+        if not lossy or error.errno not in LOST:
+            raise
+    try:
+        WAYS.get(layer.kind, layers.close)(kernel, layer)
+    except OSError as error:
+        if lossy and error.errno in LOST and layer.kind in DISKS:
+            layers.release(kernel, layer)
+        raise
 
 
 def flush(kernel: Kernel, layer: Layer) -> None:
@@ -51,11 +65,17 @@ def _swap(kernel: Kernel, layer: Layer) -> None:
     kernel.swapoff(layer.path, layer.area)
 
 
-def _if_alone(kernel: Kernel, layer: Layer) -> None:
-    """Close what would go with its last user, whenever that is, unless it has one."""
-    if layer.device:
-        kernel.flush(layer.device, alone=True)
-    layers.close(kernel, layer)
+def _write_out(kernel: Kernel, layer: Layer) -> None:
+    """Write out what is to be closed. EBUSY for what would then go with its last user, whenever
+    that is, if it has one."""
+    try:
+        if layer.kind in GO_LATER and layer.device:
+            kernel.flush(layer.device, alone=True)
+        else:
+            layers.settle(kernel, layer)
+    except OSError as error:
+        if error.errno != ENXIO:  # it has gone by itself
+            raise
 
 
 def _monitor(kernel: Kernel, layer: Layer) -> None:
@@ -72,8 +92,16 @@ def _monitor(kernel: Kernel, layer: Layer) -> None:
 WAYS: dict[str, Callable[[Kernel, Layer], None]] = {
     "mount": _mount,
     "swap": _swap,
-    "loop": _if_alone,
-    "bcache": _if_alone,
     "monitor": _monitor,
 }
 """The kinds that are closed in another way than by the stage."""
+
+GO_LATER = ("loop", "bcache")
+WRITTEN_OUT = ("dm", "md", *GO_LATER)
+"""Those that the stage closes also where they cannot be written out."""
+
+DISKS = ("nbd", "scsi")
+"""Those that the kernel forgets with all that is still to be written to them."""
+
+LOST = (EIO, ENODEV)
+"""What is said by what can be written to no more."""

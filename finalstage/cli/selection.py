@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from finalstage.cli.running import Need
@@ -72,15 +72,17 @@ def of_targets(
     edges = firm(stack)
     ids = resting(edges, named)
     lower = io_below(edges, ids) if below else _parts(edges, ids)
-    return _selection(stack, ids, lower - ids, needed, named)
+    disks = {layer.id for layer in edges.closing if _is_remote(layer)} if below else set()
+    return _selection(stack, ids, lower - ids, needed, named | disks)
 
 
-def of_all(stack: Stack, needed: Mapping[str, Need]) -> Selection:
-    """Select all storage that can be closed and that nothing stands on which has to stay."""
+def of_all(stack: Stack, below: bool, needed: Mapping[str, Need]) -> Selection:
+    """Select all storage that can be closed and that nothing stands on which has to stay; what does
+    not close of it is written out. Disks behind a network are let go with `below` only."""
     edges = firm(stack)
-    storage = {layer.id for layer in edges.closing if _is_storage(edges, layer)}
-    ids = resting(edges, storage)
-    return _selection(stack, set(), ids, needed, frozenset())
+    storage = {layer.id for layer in edges.layers if _is_storage(edges, layer)}
+    disks = {layer.id for layer in edges.closing if _is_remote(layer)}
+    return _selection(stack, set(), resting(edges, storage), needed, disks if below else ())
 
 
 def _selection(
@@ -88,9 +90,10 @@ def _selection(
     ids: set[str],
     candidates: set[str],
     needed: Mapping[str, Need],
-    named: Iterable[str],
+    named: Collection[str],
 ) -> Selection:
-    """Return what is selected for sure, and of the candidates what may go with it."""
+    """Return what is selected for sure, and of the candidates what may go with it. Some of these
+    go only if they are `named`."""
     edges = firm(stack)
     reasons = dict(_staying(edges, needed, named))
     above, depths, layers = edges.above, edges.depths, edges.by_id
@@ -103,7 +106,7 @@ def _selection(
             ids.add(id)
         elif layer.closes:
             kept.append((layer, reasons.get(id) or f"it is used by {', '.join(users)}"))
-    written = io_below(edges, ids)
+    written = ids | io_below(edges, ids)
     return Selection(
         stack=stack,
         closing=tuple(layer for layer in stack.closing if layer.id in ids),
@@ -118,7 +121,7 @@ def _selection(
 
 
 def _staying(
-    stack: Stack, needed: Mapping[str, Need], named: Iterable[str]
+    stack: Stack, needed: Mapping[str, Need], named: Collection[str]
 ) -> Iterator[tuple[str, str]]:
     """Yield what is not closed without being named, and why."""
     layers = stack.by_id
@@ -129,12 +132,21 @@ def _staying(
             why, _ = OTHERS_WORK[layer.kind]
             for id in covering(stack, (layer.id,)):
                 yield id, why if id == layer.id else f"{layer.title} on it stays"
-        elif layer.kind == "zram" and layer.id not in named:
-            # What is swapped out to it comes back into the memory that it has saved.
-            yield layer.id, "what is in it would be lost; name it to have it closed"
+        elif layer.id in named:
+            continue
+        elif layer.kind == "zram":
+            for id in covering(stack, (layer.id,)):
+                yield id, "what is in it would be lost; name it to have it closed"
+        elif _is_remote(layer):
+            yield layer.id, "it is a disk; name it, or say --below"
     for id, need in needed.items():
         for lower in covering(stack, (id,)):
             yield lower, need.why if lower == id else f"{layers[id].title} on it is {need.why}"
+
+
+def _is_remote(layer: Layer) -> bool:
+    """Whether a layer is a disk, or what connects some, that can be let go."""
+    return layer.closes and (layer.is_disk or layer.kind in ("nvme", "scsi"))
 
 
 def _is_storage(stack: Stack, layer: Layer) -> bool:
