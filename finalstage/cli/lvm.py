@@ -98,17 +98,17 @@ def locked(kernel: Kernel, names: Sequence[str]) -> Iterator[None]:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with lock_files.held(kernel, folder / f"V_{name}:aux", until):
                     locks.enter_context(lock_files.held(kernel, folder / f"V_{name}", until))
+            except TimeoutError:
+                raise RefusalError(
+                    f"volume group {name} is locked by {_holders(kernel, folder, name)}",
+                    "wait for it, or end it, and try again",
+                ) from None
             except OSError as error:
                 if error.errno == EROFS:
                     continue  # nobody else can lock anything there either
                 why = f"cannot lock volume group {name}: {folder}: {describe(error)}"
                 raise RefusalError(
                     why, f"make {folder} a directory that can be written to"
-                ) from None
-            except TimeoutError:
-                raise RefusalError(
-                    f"volume group {name} is locked by {_holders(kernel, folder, name)}",
-                    "wait for it, or end it, and try again",
                 ) from None
         yield
 
