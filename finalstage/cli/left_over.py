@@ -40,8 +40,9 @@ def note(kernel: Kernel, closed: Sequence[Layer]) -> list[str]:
         except OSError:
             pass  # udev has not activated it, as on most machines
     found = _forget_arrays(kernel, [layer for layer in closed if isinstance(layer, Md)])
-    if is_here():
-        found += _still_active(closed)
+    mapped = [each for each in closed if isinstance(each, Dm) and not lvm.is_volume(each)]
+    if mapped and is_here():
+        found += _still_active(mapped)
     return found
 
 
@@ -63,20 +64,18 @@ def _forget_arrays(kernel: Kernel, arrays: Iterable[Layer]) -> list[str]:
     return []
 
 
-def _still_active(closed: Sequence[Layer]) -> list[str]:
-    """Return the services of systemd that count what has been closed as open, and so would not open
-    it when somebody needs it."""
+def _still_active(mapped: Sequence[Layer]) -> list[str]:
+    """Return the services of systemd that count mapped devices as open, and so would not open them
+    when somebody needs them."""
     try:
         with closing(Systemd()) as systemd:
-            return list(_active_services(systemd, closed))
+            return list(_active_services(systemd, mapped))
     except OSError as error:
         return [f"cannot ask systemd what it takes for open: {describe(error)}"]
 
 
-def _active_services(systemd: Systemd, closed: Sequence[Layer]) -> Iterator[str]:
-    for layer in closed:
-        if not isinstance(layer, Dm) or lvm.is_volume(layer):
-            continue
+def _active_services(systemd: Systemd, mapped: Sequence[Layer]) -> Iterator[str]:
+    for layer in mapped:
         name = escape_word(layer.name)
         for unit in systemd.units(f"systemd-{setup}@{name}.service" for setup in SETUPS):
             if unit.is_active:

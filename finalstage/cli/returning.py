@@ -56,14 +56,15 @@ def returning(
     `names` are the paths of block devices in /dev, by their numbers.
     """
     yield from _automounted(kernel, layers)
-    if is_here():
+    mounted = [x for x in layers if isinstance(x, Mount | Swap) and x.shown]
+    if mounted and is_here():
         try:
             with closing(Systemd()) as systemd:
-                yield from _by_units(systemd, layers, names)
+                yield from _by_units(systemd, mounted, names)
         except OSError as error:
             yield f"cannot ask systemd what it would bring back: {describe(error)}"
-    else:
-        yield from _in_fstab(layers)
+    elif mounted:
+        yield from _in_fstab(mounted)
     if UDEV.exists():
         yield from _by_rules(stack, layers)
     yield from _by_daemons(kernel, layers)
@@ -88,14 +89,13 @@ def _automounted(kernel: Kernel, layers: Sequence[Layer]) -> Iterator[str]:
 
 
 def _by_units(
-    systemd: Systemd, layers: Sequence[Layer], names: Mapping[str, Iterable[str]]
+    systemd: Systemd, layers: Iterable[Mount | Swap], names: Mapping[str, Iterable[str]]
 ) -> Iterator[str]:
     for layer in layers:
-        paths: Iterable[str] = ()
-        kind = ".mount"
-        if isinstance(layer, Mount) and layer.shown:
-            paths = (layer.target,)
-        elif isinstance(layer, Swap):
+        paths: tuple[str, ...]
+        if isinstance(layer, Mount):
+            paths, kind = (layer.target,), ".mount"
+        else:
             paths, kind = (layer.path, *names.get(layer.area, ())), ".swap"
         units = systemd.units(f"{escape(path)}{kind}" for path in dict.fromkeys(paths))
         # What is only known since it was mounted by hand is written down nowhere.
@@ -121,7 +121,7 @@ def _by_unit(systemd: Systemd, layer: Layer, unit: Unit) -> Iterator[str]:
                 yield f"{what}; `systemctl stop {shlex.quote(starter.name)}`"
 
 
-def _in_fstab(layers: Sequence[Layer]) -> Iterator[str]:
+def _in_fstab(layers: Iterable[Layer]) -> Iterator[str]:
     places = fstab_places(FSTAB.read_text(errors="surrogateescape")) if FSTAB.exists() else {}
     for layer in layers:
         if isinstance(layer, Mount) and layer.target in places:
