@@ -67,7 +67,7 @@ def group_of(kernel: Kernel, stack: Stack, volume: Dm) -> VolumeGroup | None:
     """Return what the first physical volume that can be read says of the group of a volume; None if
     that cannot be known."""
     for layer in physical_volumes(stack, volume):
-        name = kernel_name(kernel, layer)
+        name = kernel_name(kernel, layer).replace("!", "/")  # of a driver with a folder in /dev
         call = kernel.start(f"read {layer.title}", bind(_read_group, f"/dev/{name}"))
         kernel.wait((call,), READ_SECONDS)
         if isinstance(call.value, VolumeGroup) and call.value.id == volume.uuid[ID]:
@@ -90,7 +90,7 @@ def locked(kernel: Kernel, names: Sequence[str]) -> Iterator[None]:
     somebody holds one for LOCK_SECONDS. Source: lib/locking/file_locking.c and
     lib/misc/lvm-flock.c of lvm2.
     """
-    folder = Path(_folder())
+    folder = Path(setting("locking_dir") or LOCKS)
     with ExitStack() as locks:
         for name in names:
             until = kernel.now() + LOCK_SECONDS
@@ -106,22 +106,22 @@ def locked(kernel: Kernel, names: Sequence[str]) -> Iterator[None]:
             except OSError as error:
                 if error.errno == EROFS:
                     continue  # nobody else can lock anything there either
-                why = f"cannot lock volume group {name}: {folder}: {describe(error)}"
                 raise RefusalError(
-                    why, f"make {folder} a directory that can be written to"
+                    f"cannot lock volume group {name} in {folder}: {describe(error)}",
+                    f"make {folder} a directory that can be written to",
                 ) from None
         yield
 
 
-def _folder() -> str:
-    """Return where the locks are, as LVM's configuration says."""
-    found = LOCKS
+def setting(name: str) -> str:
+    """Return what LVM's configuration says to an option, "" where it leaves it as it is."""
+    found = ""
     for path in CONFIGURATION:
         try:
             said = Path(path).read_text(errors="replace")
         except OSError:
             continue  # a machine without that file
-        if match := re.search(r'^\s*(?:global/)?locking_dir\s*=\s*"([^"]+)"', said, re.MULTILINE):
+        for match in re.finditer(rf'^[^#\n]*\b{name}\s*=\s*"?([^"\s]+)', said, re.MULTILINE):
             found = match[1]
     return found
 

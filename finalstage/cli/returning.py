@@ -66,7 +66,7 @@ def returning(
     elif mounted:
         yield from _in_fstab(mounted)
     if UDEV.exists():
-        yield from _by_rules(stack, layers)
+        yield from _by_rules(kernel, stack, layers)
     yield from _by_daemons(kernel, layers)
 
 
@@ -143,18 +143,15 @@ def fstab_places(text: str) -> dict[str, int]:
     return found
 
 
-def _by_rules(stack: Stack, layers: Sequence[Layer]) -> Iterator[str]:
+def _by_rules(kernel: Kernel, stack: Stack, layers: Sequence[Layer]) -> Iterator[str]:
     """Yield the rules by which udev activates what it finds on devices that stay."""
     closed = {layer.id for layer in layers}
-    rule = _rule(VOLUME_RULES)
+    rule = _rule(VOLUME_RULES) if lvm.setting("event_activation") != "0" else ""
     for name, volumes in lvm.groups(layers).items() if rule else ():
-        stay = [
-            lower.title
-            for volume in volumes
-            for lower in lvm.physical_volumes(stack, volume)
-            if lower.id not in closed
-        ]
-        if stay:
+        below = [x for volume in volumes for x in lvm.physical_volumes(stack, volume)]
+        stay = [lower.title for lower in below if lower.id not in closed]
+        group = lvm.group_of(kernel, stack, volumes[0]) if stay else None
+        if stay and (group is None or group.by_itself):
             yield _appears(f"volume group {name} is activated", stay, rule)
     rule = _rule(ARRAY_RULES)
     for layer in layers if rule else ():

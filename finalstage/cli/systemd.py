@@ -98,6 +98,8 @@ class Systemd:
         if place is None:
             return None
         of = self._properties(place, "Unit")
+        if not of:
+            return None  # it has just been forgotten
         service = self._properties(place, "Service") if name.endswith(".service") else {}
         return Unit(
             name=of["Id"],

@@ -37,12 +37,14 @@ Read = Callable[[int, int], bytes]
 
 class VolumeGroup(NamedTuple):
     """What a physical volume says of its volume group. `id` is without hyphens. `lock_type` is
-    sanlock, dlm or idm where lvmlockd has the say; `clustered` was for clvmd, of old."""
+    sanlock, dlm or idm where lvmlockd has the say; `clustered` was for clvmd, of old. `by_itself`
+    is whether udev's rules may activate it."""
 
     name: str
     id: str
     lock_type: str
     clustered: bool
+    by_itself: bool
 
     @property
     def sharing(self) -> str:
@@ -72,12 +74,13 @@ def parse(text: str) -> VolumeGroup:
     if not name or not id:
         raise ValueError("its metadata makes no sense")
     lock = re.search(r'^\s*lock_type = "(\w*)"', head, re.MULTILINE)
-    status = re.search(r"^\s*status = \[(.*?)\]", head, re.MULTILINE | re.DOTALL)
+    flags = re.findall(r"^\s*(?:status|flags) = \[(.*?)\]", head, re.MULTILINE | re.DOTALL)
     return VolumeGroup(
         name=name[1],
         id=id[1].replace("-", ""),
         lock_type=lock[1] if lock else "",
-        clustered=bool(status and '"CLUSTERED"' in status[1]),
+        clustered=any('"CLUSTERED"' in words for words in flags),
+        by_itself=not any('"NOAUTOACTIVATE"' in words for words in flags),
     )
 
 

@@ -88,6 +88,13 @@ def test_who_shares_it(status: str, lock: str, sharing: str) -> None:
     group = read(volume(TEXT % (status, lock)))
     assert group and (group.name, group.id) == ("two", ID.replace("-", ""))
     assert group.sharing == sharing
+    assert group.by_itself
+
+
+def test_one_that_is_not_activated_by_itself() -> None:
+    text = TEXT.replace("flags = []", 'flags = ["NOAUTOACTIVATE"]') % ("", "")
+    group = read(volume(text))
+    assert group and not group.by_itself
 
 
 @pytest.mark.parametrize("at", [512, AREA_BYTES - 100, AREA_BYTES - 513])
