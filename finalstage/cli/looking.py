@@ -21,9 +21,10 @@ BY_UUID = {
     "CRYPT-": "crypt",
     "LVM-": "volume",
     "mpath-": "multipath",
+    "part": "linear",
 }
 """How UUIDs of mapped devices begin, and what such devices are: dm_prepare_uuid() in cryptsetup's
-lib/libdevmapper.c, UUID_PREFIX in lvm2's lib/misc/lvm-globals.h, and of multipath-tools. Of a
+lib/libdevmapper.c, UUID_PREFIX in lvm2's lib/misc/lvm-globals.h; multipath-tools and kpartx. Of a
 volume it is not said by which targets it is mapped."""
 
 
@@ -91,7 +92,6 @@ class Looking:
         path = f"/sys/dev/block/{device}"
         kernel = self.as_kernel
         uuid = text_if_there(kernel, f"{path}/dm/uuid")
-        of_partition = uuid.partition("-")[2] if uuid.startswith("part") else ""
         type = next((type for start, type in BY_UUID.items() if uuid.startswith(start)), "dm")
         self.silent.add(device)
         return DmStatus(
@@ -102,7 +102,5 @@ class Looking:
             readonly=text_if_there(kernel, f"{path}/ro") == "1",
             live_table=True,
             inactive_table=False,
-            targets=(
-                Target(0, int(text(kernel, f"{path}/size")), "linear" if of_partition else type),
-            ),
+            targets=(Target(0, int(text(kernel, f"{path}/size")), type),),
         )

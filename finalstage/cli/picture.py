@@ -208,10 +208,11 @@ def _legend(out: svg.Drawing, outlook: Outlook, y: float) -> None:
 
 
 def _counted(outlook: Outlook, stack: Stack) -> str:
-    layers, steps = len(stack.layers), len(outlook.steps)
+    layers = sizes.counted(len(stack.layers), "layer")
+    steps = sizes.counted(len(outlook.steps), "step")
     return (
-        f"{layers} layer{'s' * (layers != 1)}, closed in {steps} step{'s' * (steps != 1)} from the"
-        f" top down, up to {outlook.width} at once; disks and partitions are flushed"
+        f"{layers}, closed in {steps} from the top down, up to {outlook.width} at once;"
+        " disks and partitions are flushed"
     )
 
 

@@ -115,5 +115,5 @@ def _summary(outlook: Outlook, stack: Stack) -> str:
                 what = outlook.fates[layer.id].what
                 count[what] = count.get(what, 0) + 1
     words = [f"{count[what]} {words}" for what, words in DONE.items() if what in count]
-    steps = f"{len(outlook.steps)} step{'s' * (len(outlook.steps) != 1)}"
+    steps = sizes.counted(len(outlook.steps), "step")
     return f"{steps}, up to {outlook.width} layers at once; {', '.join(words) or 'nothing to do'}"

@@ -12,6 +12,7 @@ from finalstage.cli.looking import Looking
 from finalstage.cli.outlook import Outlook, look
 from finalstage.cli.output import Output
 from finalstage.cli.problems import Problem
+from finalstage.cli.sizes import counted
 
 EXAMPLES = """\
 examples:
@@ -85,9 +86,9 @@ def unseen(kernel: Looking) -> list[Problem]:
     """Say in one line what was not shown to us."""
     words = []
     if kernel.silent:
-        words.append(f"the tables of {len(kernel.silent)} mapped devices")
+        words.append(f"the tables of {counted(len(kernel.silent), 'mapped device')}")
     if kernel.closed:
-        words.append(f"what {len(kernel.closed)} processes hold open")
+        words.append(f"open files of {counted(len(kernel.closed), 'process', 'es')}")
     if not words:
         return []
     remedy = "root sees more" if os.geteuid() else "see whether it runs in a container"

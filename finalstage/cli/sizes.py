@@ -1,4 +1,4 @@
-"""Bytes, as people read them."""
+"""Bytes and numbers of things, as people read them."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def shown(size: int | None) -> str:
         value, unit = value / 1024, unit + 1
     digits = 1 if unit and value < 10 and value != int(value) else 0
     return f"{value:.{digits}f} {UNITS[unit]}"
+
+
+def counted(count: int, noun: str, plural: str = "s") -> str:
+    """Return a number of things."""
+    return f"{count} {noun}{plural * (count != 1)}"

@@ -313,7 +313,8 @@ def test_what_could_not_be_seen_is_said_beside_what_could(form: str) -> None:
 
 
 def test_a_string_of_a_graph_ends_where_it_should() -> None:
-    assert dot.quoted('a"b\\c\nd') == r'"a\"b\\c\\nd"'
+    assert dot.quoted('a"b\\') == r'"a\"b\\"'
+    assert dot.quoted("a\nb") == r'"a\\nb"'
 
 
 def test_two_forms_at_once_are_not_understood(capsys: pytest.CaptureFixture[str]) -> None:

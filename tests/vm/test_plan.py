@@ -93,7 +93,7 @@ async def as_nobody(living: Living) -> None:
     said = await living.run(f"su nobody -c {shlex.quote(command)} 2>&1 </dev/null")
     assert "LUKS2" in said and "linear vg-root" not in said and "volume vg-root" in said
     assert re.search(
-        r"not seen: the tables of 2 mapped devices and what \d+ processes hold open; root sees",
+        r"not seen: the tables of 2 mapped devices and open files of \d+ processes; root sees",
         said,
     )
 
