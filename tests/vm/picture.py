@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.vm.hardware import Disk, Hardware
-from tests.vm.layers import Bcache, Ext4, Gpt, Luks, LuksFile, Lvm, Raid, Swap, ThinPool
+from tests.vm.layers import Bcache, Ext4, Gpt, Luks, LuksFile, Lvm, Raid, Swap
 from tests.vm.living import TOOL, Living, live
 from tests.vm.readme import put
 from tests.vm.stacks import Stack
@@ -22,12 +22,17 @@ PICTURED = Stack(
         Lvm(
             "vg",
             ("mapper/crypt",),
-            (("root", "-L 160M"), ("swap", "-L 32M"), ("meta", "-L 8M"), ("data", "-L 96M")),
+            (
+                ("pool", "-L 200M --type thin-pool"),
+                ("root", "-V 120M --thinpool pool"),
+                ("srv", "-V 64M --thinpool pool"),
+                ("swap", "-L 32M"),
+            ),
+            modules=("dm-thin-pool",),
         ),
         Ext4("vg/root", "/"),
         Swap("vg/swap"),
-        ThinPool("pool", "vg/meta", "vg/data", 64, 1),
-        Ext4("mapper/pool-0", "/srv"),
+        Ext4("vg/srv", "/srv"),
         Bcache("bcache0", "disk/c", "disk/d"),
         Ext4("bcache0", "/var/cache"),
         Gpt("disk/e", 128, (32, 88)),
