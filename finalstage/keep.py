@@ -43,8 +43,8 @@ belongs to an array that is assembled is in use."""
 BACKEND = "/sys/module/pstore/parameters/backend"
 DUMP_ALWAYS = "/sys/module/printk/parameters/always_kmsg_dump"
 """Whether the end of the kernel's log goes to pstore as the machine goes down, and not only when it
-crashes: kmsg_dump_desc() in kernel/printk/printk.c. The backend's max_reason may forbid it. As
-/dev/pmsg0, by which programs write to pstore themselves, is in few kernels, it is not used."""
+crashes: kmsg_dump_desc() in kernel/printk/printk.c. The backend's max_reason may forbid it. The
+other way, /dev/pmsg0, takes CONFIG_PSTORE_PMSG, which Debian's 6.1 has not, and ramoops."""
 
 MOST_IN_LOG, PIECE = 4000, 800
 """Bytes, of the 10,240 of a log that pstore keeps by default (pstore.kmsg_bytes), and of a record.

@@ -117,7 +117,7 @@ class Report:
 
 
 def checksum(body: bytes) -> int:
-    """Return a number that any damage changes. Neither zlib nor binascii is in the tree."""
+    """Return a number of 32 bits that damage changes. Neither zlib nor binascii is in the tree."""
     return int.from_bytes(body, "big") % PRIME
 
 

@@ -18,7 +18,7 @@ examples:
   finalstage report                   what happened at the last shutdown
   finalstage report --svg >last.svg   a picture of it
   finalstage report --json | jq '.lines[] | select(.problem) | .words'
-  journalctl -k -b -1 -o cat >last.log; finalstage report last.log
+  finalstage report /dev/sdb3         of another machine, from its disk
 """
 
 
@@ -37,7 +37,7 @@ def add_to(verbs: Any) -> None:
         "file",
         metavar="FILE",
         nargs="?",
-        help="a copy of a report, the device that it is on, or the log of a kernel",
+        help="a copy of a report, the device that it is on, or a kernel's log from pstore",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON, for programs")
@@ -79,7 +79,7 @@ def _in_file(file: str) -> Found:
         remedy = "use sudo" if isinstance(error, PermissionError) else "name another file"
     except NoReportError as error:
         reason = str(error)
-        remedy = "name a copy of a report, the device that it is on, or the log of a kernel"
+        remedy = "name a copy of a report, the device that it is on, or a kernel's log from pstore"
     raise RefusalError(f"cannot show a report from {file!r}: {reason}", remedy)
 
 

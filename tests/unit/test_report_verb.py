@@ -232,7 +232,7 @@ def test_a_file_that_is_none(tmp_path: Path, shown: Shown) -> None:
 
 
 def test_the_records_in_a_log(tmp_path: Path, shown: Shown) -> None:
-    """As journalctl has them, of two shutdowns; the last summary was too long for the log."""
+    """As pstore has them, of two shutdowns; the last summary was too long for the log."""
     records = (
         {"at": 0.0, "event": "phase", "phase": "prepare"},
         {"at": 0.0, "event": "start", "verb": "poweroff", "when": WHEN, "words": ""},
