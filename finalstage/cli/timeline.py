@@ -14,6 +14,9 @@ SHORTEST, ALMOST = 1e-3, 1e-6
 FEW = 40
 """Up to so many layers each has its name beside its bar."""
 
+LONGEST = 70
+"""Letters of such a name; half of the width is enough for them."""
+
 THICK, THIN = 18.0, 3.0
 KINDS = {
     "mount": ("mounts", "#0969da"),
@@ -168,6 +171,7 @@ def _bars(drawing: Drawing, bars: Sequence[Bar], scale: Scale, top: float) -> No
         drawing.box(x, y + row * 0.15, long, row * 0.7, bar.look[1], hint)
         if row == THICK:
             name = f"{bar.name}: {bar.error}" if bar.error else bar.name
+            name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
             _name(drawing, name, x, long, y + row * 0.72)
 
 

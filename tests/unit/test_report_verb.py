@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finalstage import keep
-from finalstage.cli import config, main, places, report_text, shutdown
+from finalstage.cli import config, main, places, report_text, shutdown, svg
 from finalstage.cli.shutdown import NoReportError
 from finalstage.report import MAGIC, Report, checksum
 
@@ -130,6 +130,17 @@ def test_the_picture_has_a_bar_for_each_layer(tmp_path: Path, shown: Shown) -> N
     assert "close: 0.800 s" in hints
     words = [text.text for text in root.iter(f"{SVG}text")]
     assert "closed 1, remaining 1, keys left 0 in 1.20 s" in words
+
+
+def test_a_long_name_does_not_leave_the_picture(tmp_path: Path, shown: Shown) -> None:
+    in_variable(tmp_path, report(name="/" + 230 * "m"))
+    root = ElementTree.fromstring(shown("--svg")[1])
+    words = [text for text in root.iter(f"{SVG}text") if "ext4 /mm" in (text.text or "")]
+    assert words
+    for each in words:
+        long, x = svg.width(each.text or "", 11), float(each.attrib["x"])
+        left = x - long if each.attrib["text-anchor"] == "end" else x
+        assert left >= 0 and left + long <= float(root.attrib["width"])
 
 
 def test_a_picture_of_nothing_is_one_too(tmp_path: Path, shown: Shown) -> None:
