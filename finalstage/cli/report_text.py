@@ -94,13 +94,14 @@ def as_text(shutdown: Shutdown, place: str, out: Console) -> str:
         paint(_counts(shutdown), "bold green" if shutdown.is_clean else "bold red"),
     ]
     for bad, heading, style in ((True, "problem", "red"), (False, "note", "")):
+        # Not in columns, which a terminal's edge would cut.
         lines = [
-            ((f"{line.at:.3f}", ""), (line.phase, ""), (line.words, style))
+            f"{line.at:7.3f}  {line.phase:<8}{paint(line.words, style)}"
             for line in shutdown.words
             if line.is_problem is bad
         ]
         if lines:
-            parts += ["", terminal.columns(out, ("at", "phase", heading), lines, right=("at",))]
+            parts += ["", paint(f"{'at':>7}  {'phase':<8}{heading}", "bold"), *lines]
     phases = [
         ((each.name, ""), (f"{each.seconds:.3f}", ""), (_bar(each.seconds, shutdown.end), "blue"))
         for each in shutdown.phases
