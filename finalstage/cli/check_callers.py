@@ -24,6 +24,7 @@ from finalstage.cli.readiness import (
 from finalstage.cli.staging import SOURCE, USUAL, mount_at
 
 SYSTEMD = "systemd"
+OWN_SCRIPT = "none"
 INSTALL = "finalstage install"
 
 
@@ -40,26 +41,28 @@ def look(machine: Machine) -> Iterator[Finding]:
     try:
         known = install.records(HOST)
     except (RefusalError, OSError) as error:
-        yield Finding("installed", UNKNOWN, f"{error}", "finalstage install, as root")
-        known = {}
-    yield _init(machine)
-    yield from _installed(machine.init, known)
+        yield _init(machine, machine.init)
+        yield Finding("installed", UNKNOWN, f"{error}", INSTALL)
+        return
+    init = machine.init or (OWN_SCRIPT if OWN_SCRIPT in known else "")
+    yield _init(machine, init)
+    yield from _installed(init, known)
     if known:
         yield _program()
-    if machine.init == SYSTEMD:
+    if init == SYSTEMD:
         yield from look_at_systemd(machine, SYSTEMD in known)
 
 
-def _init(machine: Machine) -> Finding:
+def _init(machine: Machine, init: str) -> Finding:
     """Say who executes the launcher, and whether as PID 1."""
-    if not machine.init:
+    if not init:
         if not machine.as_root:
             return hidden("init", "which init runs this machine")
         return Finding("init", PROBLEM, "nobody knows this init", f"{INSTALL} --init NAME")
-    of = overlay.read(machine.init)
     launcher = f"{USUAL}/shutdown"
-    how = "as a child" if is_child_of(machine.init) else "as PID 1"
-    return Finding("init", OK, f"{of.name}: {of.called_by} executes {launcher} {how}")
+    how = "as a child" if is_child_of(init) else "as PID 1"
+    called_by = overlay.read(init).called_by
+    return Finding("init", OK, f"{init}: {called_by} executes {launcher} {how}")
 
 
 def is_child_of(init: str) -> bool:

@@ -33,7 +33,7 @@ def look(machine: Machine) -> Iterator[Finding]:
     if entry is None or entry.source != SOURCE:
         yield _not_staged(entry)
     else:
-        yield from staged(USUAL, carried, machine.as_root, "noexec" in entry.options.split(","))
+        yield from staged(USUAL, machine, "noexec" in entry.options.split(","))
     yield from _memory(carried)
 
 
@@ -47,8 +47,9 @@ def _not_staged(entry: Entry | None) -> Finding:
     return Finding("tree", PROBLEM, found, STAGE)
 
 
-def staged(root: Path, carried: Carried, as_root: bool, noexec: bool) -> Iterator[Finding]:
+def staged(root: Path, machine: Machine, noexec: bool) -> Iterator[Finding]:
     """Look at a tree that is mounted."""
+    carried = machine.setup.carried
     if noexec:
         found = f"{root} is mounted noexec, so nobody can execute what is staged there"
         yield Finding("tree", PROBLEM, found, STAGE)
@@ -66,8 +67,12 @@ def staged(root: Path, carried: Carried, as_root: bool, noexec: bool) -> Iterato
         )
         return
     yield Finding("tree", OK, f"{root} holds all {paths} paths, {size / MIB:.1f} MiB")
-    yield _current(root, carried)
-    if not as_root:
+    if machine.unread:
+        current = hidden("current", "whether the tree carries what was set up")
+    else:
+        current = _current(root, carried)
+    yield current
+    if not machine.as_root:
         yield hidden("start", "whether launcher and stage can be started")
         yield hidden(
             "closure", "whether programs that are carried find their libraries in the tree"
@@ -76,7 +81,8 @@ def staged(root: Path, carried: Carried, as_root: bool, noexec: bool) -> Iterato
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield _starts(descriptor)
-        yield _closed(descriptor, carried)
+        if current.verdict == OK:  # else it would be looked for what is not there yet
+            yield _closed(descriptor, carried)
     finally:
         os.close(descriptor)
 
@@ -110,13 +116,6 @@ def _closed(root: int, carried: Carried) -> Finding:
     return Finding("closure", OK, "the stage, and what is carried, find all they need in the tree")
 
 
-def _is_program(data: bytes) -> bool:
-    """Whether somebody executes it: a script, or an ELF file with an interpreter."""
-    if data.startswith(closure.ELF):
-        return bool(closure.segments(data)[0])
-    return data.startswith(closure.SCRIPT)
-
-
 def in_root(root: int, carried: Carried) -> list[str]:
     """Return what programs that are carried do not find, in a process with a tree as its root."""
     ours, theirs = os.pipe()
@@ -139,14 +138,21 @@ def in_root(root: int, carried: Carried) -> list[str]:
 
 def _unmet(carried: Carried) -> Iterator[str]:
     for place, data in carried.contents.items():
-        if not _is_program(data):
-            continue
         try:
+            if not _is_program(data, carried.entries[place].mode):
+                continue
             for need in closure.needs(Path("/", place), data):
                 if not need.exists():
                     yield f"/{place} needs {need}"
         except WrongError as error:
             yield f"/{place}: {error}"
+
+
+def _is_program(data: bytes, mode: int) -> bool:
+    """Whether somebody executes it: a script, or an ELF file with an interpreter."""
+    if data.startswith(closure.ELF):
+        return bool(closure.segments(data)[0])
+    return data.startswith(closure.SCRIPT) and bool(mode & 0o111)
 
 
 def _memory(carried: Carried) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from finalstage.cli import (
 from finalstage.cli.output import Output
 from finalstage.cli.parsing import add_verb
 from finalstage.cli.problems import Problem, ProblemsError
-from finalstage.cli.readiness import OK, SCHEMA, UNKNOWN, Finding, Machine, Readiness
+from finalstage.cli.readiness import OK, SCHEMA, UNKNOWN, Finding, Machine, Readiness, hidden
 from finalstage.cli.setup import Setup
 from finalstage.kernel.linux import LinuxKernel
 from finalstage.scan import scan
@@ -144,7 +144,11 @@ def findings(machine: Machine) -> Iterator[Finding]:
 
 def check_setup(machine: Machine) -> Iterator[Finding]:
     """Look at what is set up: the configuration, the kernel's command line, hooks."""
-    yield from _set_up(config.PLACE, machine.setup, list(machine.setup.problems))
+    unread = machine.unread
+    yield from (hidden("configuration", str(problem)) for problem in unread)
+    problems = [problem for problem in machine.setup.problems if problem not in unread]
+    if problems or not unread:
+        yield from _set_up(config.PLACE, machine.setup, problems)
 
 
 def _set_up(place: Path, found: Setup, problems: list[Problem]) -> Iterator[Finding]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,7 @@ OK, WARNING, PROBLEM, UNKNOWN = "ok", "warning", "problem", "unknown"
 
 BY_WEIGHT = (PROBLEM, WARNING, UNKNOWN, OK)
 
+DENIED = os.strerror(errno.EACCES).lower()
 ROOT_SEES_MORE = "root sees more: use sudo"
 
 MOST_NAMED = 3
@@ -34,6 +37,11 @@ class Machine:
     stack: Stack
     as_root: bool
     init: str
+
+    @property
+    def unread(self) -> list[Problem]:
+        """What was set up that only root may read, for who is not root."""
+        return [] if self.as_root else [x for x in self.setup.problems if DENIED in x.what]
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,14 @@ def test_another_program_than_the_installed_one(root: Path) -> None:
 def test_a_record_that_makes_no_sense(root: Path) -> None:
     installed(root, "runit", SCRIPT)
     install.record_place(root, "runit").write_text("{")
-    assert of("installed", look())[0].verdict == UNKNOWN
+    (finding,) = of("installed", look())
+    assert finding.verdict == UNKNOWN and "which says what was installed" in finding.found
+
+
+def test_a_script_of_ones_own_is_no_unknown_init(root: Path) -> None:
+    installed(root, "none", SCRIPT)
+    assert {each.verdict for each in look("")} == {OK}
+    assert "a script of your own" in of("init", look(""))[0].found
 
 
 @pytest.mark.parametrize("target", ["/etc/init.d/finalstage-hand-over", "./../init.d/../init.d/x"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from finalstage.cli import check_tree, payload, staging, tree_owner
+from finalstage.cli import check_tree, check_verb, payload, staging, tree_owner
 from finalstage.cli.carried import Carried
 from finalstage.cli.payload import Entry, PayloadError
+from finalstage.cli.problems import Problem
 from finalstage.cli.readiness import OK, PROBLEM, UNKNOWN, WARNING, Finding, some
 from finalstage.mountinfo import Entry as Mount
 from tests.unit.files_kernel import machine
@@ -151,6 +153,24 @@ def test_who_is_not_root_is_told_what_cannot_be_seen(tree: Path) -> None:
     assert all("root sees more" in each.remedy for each in unknown)
 
 
+def test_what_only_root_may_read_of_the_setup_is_unknown(tree: Path) -> None:
+    denied = Problem("/etc/finalstage.toml", 0, "cannot be read: permission denied", "chmod")
+    for as_root, verdict in ((False, UNKNOWN), (True, PROBLEM)):
+        of = machine(as_root=as_root)
+        of = dataclasses.replace(of, setup=dataclasses.replace(of.setup, problems=(denied,)))
+        assert [each.verdict for each in check_verb.check_setup(of)] == [verdict]
+        (current,) = (each for each in check_tree.look(of) if each.name == "current")
+        assert current.verdict == (UNKNOWN if verdict == UNKNOWN else OK)
+
+
+def test_closure_is_not_looked_for_in_a_tree_that_is_older(tree: Path) -> None:
+    carried = Carried()
+    carried.add_program(Path("/usr/bin/true"), "etc/hooks/true")
+    assert "closure" not in [each.name for each in look(carried)]
+    carried.write(tree)
+    assert problems(look(carried)) == []
+
+
 def test_no_payload_to_compare_with(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> Path:
         raise PayloadError("there is no tree")
@@ -199,6 +219,13 @@ def test_programs_find_all_in_the_tree(tmp_path: Path) -> None:
 def test_a_library_that_is_missing_is_named(tmp_path: Path) -> None:
     found = in_tree(tmp_path, "libc.so.6")
     assert any(each.startswith("/etc/hooks/true: its library libc.so.6") for each in found)
+
+
+def test_a_script_that_nobody_executes_needs_no_interpreter(tmp_path: Path) -> None:
+    carried = Carried()
+    carried.put("etc/odd", b"#!/nowhere", 0o644)
+    carried.put("etc/cut", b"\x7fELF", 0o755)
+    assert list(check_tree._unmet(carried)) == ["/etc/cut: not an ELF file that makes sense"]
 
 
 def test_an_interpreter_that_is_missing_is_named(tmp_path: Path) -> None:
