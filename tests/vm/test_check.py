@@ -52,7 +52,7 @@ DAMAGES = (
     ),
     Damage(
         f"{OF_SYSTEMD.format('other')}; umount {TREE}",
-        (("tree", "is left to dracut"),),
+        (("tree", "is left to dracut"), ("caller", "the launcher of an older tree")),
         f"{OF_SYSTEMD.format('finalstage')}; {STAGE}",
     ),
 )
@@ -63,9 +63,7 @@ def test_each_damage_is_named_and_its_remedy_mends_it() -> None:
 
 
 async def damage_and_mend(living: Living) -> None:
-    """Try all of it on one machine."""
-    found, status = await checked(living)
-    assert status == 0 and found["ready"], found
+    """Try all of it on one machine, which is ready but for the first damage."""
     for damage in DAMAGES:
         await living.run(f"{ON_PATH}; {damage.does}")
         found, status = await checked(living)
