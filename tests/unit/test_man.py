@@ -53,8 +53,9 @@ def complaints(page: Path) -> list[str]:
     return [line for line in said if OF_SCDOC not in line]
 
 
-def test_there_are_two() -> None:
-    assert [page.name for page in PAGES] == ["finalstage.toml.5", "finalstage.8"]
+def test_there_are_three() -> None:
+    names = [page.name for page in PAGES]
+    assert names == ["finalstage.toml.5", "finalstage-answers.7", "finalstage.8"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -125,3 +126,22 @@ def test_the_example_of_a_configuration_is_one(tmp_path: Path) -> None:
     assert set(found.values) == {
         "timeout", "key-left", "keyfiles", "systemd.stand-in", "hooks.carry",
     }  # fmt: skip
+
+
+def test_the_answers_name_tests_that_there_are() -> None:
+    text = (ROOT / "finalstage/man/finalstage-answers.7.scd").read_text()
+    form = r"^\.venv/bin/python -m pytest ([^ \n]+)(?: -k '(.*)')?$"
+    commands = re.findall(form, text, re.MULTILINE)
+    assert len(commands) == 2
+    for path, words in commands:
+        tests = (ROOT / path).read_text()
+        assert all(re.search(rf"def test_\w*{word}", tests) for word in words.split(" or "))
+
+
+def test_each_question_is_answered_first_and_shown() -> None:
+    text = (ROOT / "finalstage/man/finalstage-answers.7.scd").read_text()
+    questions = re.findall(r"^# ([^\n]*\?)\n\n(.*?)(?=^# )", text, re.MULTILINE | re.DOTALL)
+    assert len(questions) == 5
+    for question, answer in questions:
+        assert answer.startswith("*"), question
+        assert "\n```\n" in answer and re.search(r"\w+\(\)|/\w+\.c", answer), question
