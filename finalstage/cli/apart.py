@@ -23,6 +23,9 @@ two orders to stop: who passes signals on may do so beside the terminal."""
 LEAVE_SECONDS = 1.0
 """How long it may take to end when it was told twice."""
 
+SHOW_CURSOR = "\r\033[?25h\033[K"
+"""What a terminal is told: console_codes(4)."""
+
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -84,7 +87,7 @@ class Watch:
             if self.is_dead():
                 return self.died()
             if len(self.told) > 1 and time.monotonic() - self.told[1] > LEAVE_SECONDS:
-                print("finalstage: interrupted; what hangs was left behind", file=sys.stderr)
+                _say("interrupted; what hangs was left behind")
                 return INTERRUPTED
         said = os.read(self.answer, 1)
         return said[0] if said else self.died()
@@ -100,11 +103,14 @@ class Watch:
     @staticmethod
     def died() -> int:
         """Say that it was killed."""
-        what = (
-            "the process that closes was killed; what it has closed is closed, and nothing is lost"
-        )
-        print(f"finalstage: {what}; call it again", file=sys.stderr)
+        _say("killed in the middle of it; what it has closed is closed, and it can be called again")
         return FAILED
+
+
+def _say(words: str) -> None:
+    """Say it in the place of who cannot any more, and may have hidden the terminal's cursor."""
+    shown = SHOW_CURSOR if sys.stderr.isatty() else ""
+    print(f"{shown}finalstage: {words}", file=sys.stderr)
 
 
 def was_left_alone(parent: int) -> bool:

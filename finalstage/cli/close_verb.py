@@ -13,7 +13,7 @@ from typing import Any
 
 from finalstage.cli import running, selection, targets
 from finalstage.cli.apart import LOOK_SECONDS, STOPS, was_left_alone
-from finalstage.cli.closing import Closing, Result, find_holders, look, write_out
+from finalstage.cli.closing import STOP_SECONDS, Closing, Result, find_holders, look, write_out
 from finalstage.cli.errors import RefusalError, TargetError
 from finalstage.cli.neighbours import Neighbours
 from finalstage.cli.output import Output, Trouble
@@ -220,10 +220,11 @@ def _ask(number: int) -> None:
 
 
 class Stop:
-    """Whether somebody wants it to stop: by a signal, or since nobody waits for it any more. A
-    second signal ends it at once."""
+    """Whether somebody wants it to stop: by a signal, or since nobody waits for it any more. What
+    is under way has a while then. A second signal ends it at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, closer: Closer) -> None:
+        self.closer = closer
         self.parent = os.getppid()
         self.told: float | None = None
 
@@ -240,6 +241,7 @@ class Stop:
         now = time.monotonic()
         if self.told is None:
             self.told = now
+            self.closer.ends_by = self.closer.kernel.now() + STOP_SECONDS
         elif now - self.told >= LOOK_SECONDS:
             raise KeyboardInterrupt
 
@@ -248,10 +250,11 @@ class Stop:
 
 
 def _run(kernel: Kernel, chosen: Selection, options: argparse.Namespace) -> Result:
-    with audience(kernel, chosen) as shown, Stop() as stop:
+    with audience(kernel, chosen) as shown:
         closer = Closer(kernel, shown.say)
-        until = kernel.now() + options.timeout
-        return Closing(kernel, chosen, closer, shown, until, stop, options.lossy).run()
+        with Stop(closer) as stop:
+            until = kernel.now() + options.timeout
+            return Closing(kernel, chosen, closer, shown, until, stop, options.lossy).run()
 
 
 def _outcome(result: Result, seconds: float) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from errno import EBUSY
 from typing import Protocol
 
 from finalstage.bounded import bind, together
@@ -93,7 +94,6 @@ class Closing:
     def act(self, kernel: Kernel, layer: Layer) -> None:
         """Close a layer, or write it out where it stays."""
         if self.stop():
-            self.closer.ends_by = min(self.closer.ends_by, kernel.now() + STOP_SECONDS)
             raise StoppedError
         self.audience.started(layer)
         if layer.id in self.selection.ids:
@@ -146,10 +146,14 @@ class Closing:
         for layer in left:
             users = [titles[user] for user in above.get(layer.id, ()) if user not in ids]
             who = [*users, *held.get(layer.id, ())]
-            reason = self.reason(layer) or ("not tried any more" if stopped else "held")
+            error = self.error(layer)
+            if error is None and not who:
+                continue  # what is on it stays
+            if isinstance(error, OSError) and error.errno == EBUSY:
+                who = who or ["nobody that can be seen"]
             by = f"; held by {', '.join(who)}" if who else ""
-            if layer.id in self.failures or who:
-                problems.append(f"{layer.title} stays: {reason}{by}{self.remedy(layer)}")
+            reason = self.reason(layer) or ("not tried any more" if stopped else "held")
+            problems.append(f"{layer.title} stays: {reason}{by}{self.remedy(layer)}")
         for layer in self.selection.flushed:
             if reason := self.reason(layer):
                 problems.append(f"{layer.title}: {UNWRITTEN}: {reason}")
@@ -159,20 +163,23 @@ class Closing:
                 problems.append(f"{layer.title} is closed, but not all was written: {reason}")
         return Result(stack, closed, left, tuple(problems), stopped)
 
+    def error(self, layer: Layer) -> BaseException | None:
+        """Return why the last step of a layer failed, or None."""
+        return self.failures[layer.id].error if layer.id in self.failures else None
+
     def remedy(self, layer: Layer) -> str:
         """Return what to do about what stays, where there is something special."""
-        error = self.failures[layer.id].error if layer.id in self.failures else None
+        error = self.error(layer)
         if isinstance(error, OSError) and error.errno in gently.LOST:
             return "; --lossy gives up what cannot be written"
         return ""
 
     def reason(self, layer: Layer) -> str:
-        """Return why the last step of a layer failed, or ""."""
-        outcome = self.failures.get(layer.id)
-        if not (outcome and outcome.error):
+        """Return why the last step of a layer failed, in words, or ""."""
+        error = self.error(layer)
+        if error is None:
             return ""
-        left = ", and was left behind" if isinstance(outcome.error, TimeoutError) else ""
-        return describe(outcome.error) + left
+        return describe(error) + (", and was left behind" if type(error) is TimeoutError else "")
 
 
 def write_out(kernel: Kernel, devices: Iterable[Layer], until: float) -> list[str]:

@@ -39,6 +39,7 @@ class Line(Plain):
         self.number = len(chosen.closing)
         self.ids = chosen.ids
         self.closed = 0
+        self.began = kernel.now()
         self.running: dict[str, str] = {}
 
     def started(self, layer: Layer) -> None:
@@ -53,17 +54,19 @@ class Line(Plain):
         """Nothing: the line shows it."""
 
     def __str__(self) -> str:
-        now = next(iter(self.running.copy().values()), "")
+        now = next(iter(self.running.copy().values()), "looking again")
         more = f" and {len(self.running) - 1} more" if len(self.running) > 1 else ""
         left = progress.dirty_bytes(self.kernel) / (1 << 20)
-        busy = [
-            f"{disk.name} {count}"
-            for disk in self.disks
-            if (count := progress.in_flight(self.kernel, disk.device))
+        parts = [
+            f"{self.closed}/{self.number} closed",
+            f"{now}{more}",
+            f"{left:.1f} MiB left to write",
+            f"{self.kernel.now() - self.began:.0f} s",
         ]
-        requests = f", in flight: {', '.join(busy)}" if busy else ""
-        done = f"{self.closed}/{self.number} closed"
-        return f"{done}  {now}{more}  {left:.1f} MiB left to write{requests}"
+        for disk in self.disks:
+            if count := progress.in_flight(self.kernel, disk.device):
+                parts.append(f"{disk.name}: {count} in flight")
+        return "  ".join(parts)
 
 
 @contextmanager
@@ -74,18 +77,11 @@ def audience(kernel: Kernel, chosen: Selection) -> Iterator[Plain]:
         return
     from rich.console import Console
     from rich.live import Live
-    from rich.spinner import Spinner
     from rich.text import Text
 
     line = Line(kernel, chosen)
-    spinner = Spinner("dots")
-
-    def picture() -> Spinner:
-        spinner.update(text=Text(str(line), overflow="ellipsis", no_wrap=True))
-        return spinner
-
     with Live(
-        get_renderable=picture,
+        get_renderable=lambda: Text(str(line), no_wrap=True, overflow="ellipsis"),
         console=Console(stderr=True),
         refresh_per_second=1 / EVERY,
         transient=True,
