@@ -37,13 +37,16 @@ def call(function: Callable[[], int]) -> int:
     """
     sys.stdout.flush()
     ours, theirs = os.pipe()
-    parent = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until somebody is there to heed them
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         os.close(ours)
         _work(function, theirs)
     os.close(theirs)
-    return Watch(parent, child, ours).status()
+    watch = Watch(child, ours)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    return watch.status()
 
 
 def _work(function: Callable[[], int], answer: int) -> NoReturn:
@@ -65,8 +68,7 @@ def _work(function: Callable[[], int], answer: int) -> NoReturn:
 class Watch:
     """Waits for the other process."""
 
-    def __init__(self, pid: int, child: int, answer: int) -> None:
-        self.pid = pid
+    def __init__(self, child: int, answer: int) -> None:
         self.child = child
         self.answer = answer
         self.told: list[float] = []

@@ -83,11 +83,11 @@ class Answer:
         return "\n".join((*self.lines, f"[{self.status}]"))
 
 
-def run(kernel: Any, *words: str) -> Answer:
-    """Call it with some words, as its main program does."""
+def run(kernel: Any, *words: str, yes: bool = True) -> Answer:
+    """Call it with some words, as its main program does; without being asked, but for `yes`."""
     parser = argparse.ArgumentParser()
     close_verb.add_to(parser.add_subparsers())
-    options = parser.parse_args(["close", "--yes", *words])
+    options = parser.parse_args(["close", *["--yes"] * yes, *words])
     lines: list[str] = []
     try:
         lines += close(kernel, options)
