@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from finalstage.cli.running import Need
@@ -51,16 +51,21 @@ class Selection:
 
 def firm(stack: Stack) -> Stack:
     """Return the stack without what file systems only may stand on: who closes a swap area does not
-    want all that is in memory unmounted, nor what might have its journal on a disk. If it has, the
-    kernel refuses."""
+    want all that is in memory unmounted, nor an overlay that might lie on any disk which nobody
+    holds. Where it does, the kernel refuses. The mounts that an overlay is made of it does not hold
+    in the kernel's eyes; but its devices it does."""
     return stack.but(  # type: ignore[no-any-return]
         layers=tuple(
-            layer.but(below=tuple(id for id in layer.below if id not in layer.leans_on))
+            layer.but(below=tuple(filter(_is_firm(layer), layer.below)))
             if layer.kind == "mount" and layer.leans_on
             else layer
             for layer in stack.layers
         )
     )
+
+
+def _is_firm(layer: Layer) -> Callable[[str], bool]:
+    return lambda id: id not in layer.leans_on or id.startswith("mount:")
 
 
 def of_targets(

@@ -88,6 +88,15 @@ def test_what_is_in_memory_is_not_unmounted_for_a_swap_area() -> None:
     assert titles(chosen.closing) == ["/dev/x"]
 
 
+def test_an_overlay_goes_with_the_mount_that_it_is_made_of_not_with_any_free_disk() -> None:
+    free = dm(7, "vg-free")
+    leans = (DATA.id, free.id)
+    overlay = mount(9, "/merged", *leans, type="overlay", leans_on=leans)
+    stack = Stack((DISK, NET, ROOT, IMAGE, VOLUME, DATA, free, overlay))
+    assert "/merged" in titles(of_targets(stack, [VOLUME], False, NOTHING).closing)
+    assert titles(of_targets(stack, [free], False, NOTHING).closing) == ["vg-free"]
+
+
 @pytest.mark.parametrize(
     ("program", "folder", "why"),
     [
