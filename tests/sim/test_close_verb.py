@@ -209,7 +209,7 @@ def test_interrupted_after_any_call_it_begins_nothing_new(number: int) -> None:
     answer = run(Interrupted(kernel, number), "--all")
     left = [line for line in answer.lines if line.startswith("not closed: ")]
     assert answer.status == (INTERRUPTED if left else DONE), answer
-    assert len(left) <= 1
+    assert left or number >= STEPS.index(("flush", "9:0"))
     for title in left[0].removeprefix("not closed: ").split(", ") if left else ():
         assert any(layer.title == title for layer in scan(SimKernel(kernel.machine)).layers)
     closed_by_calling_again(kernel)
