@@ -40,6 +40,7 @@ def call(function: Callable[[], int]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until somebody is there to heed them
     child = os.fork()
     if child == 0:
+        heed_stops()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         os.close(ours)
         _work(function, theirs)
@@ -47,6 +48,21 @@ def call(function: Callable[[], int]) -> int:
     watch = Watch(child, ours)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     return watch.status()
+
+
+def heed_stops() -> None:
+    """Have each order to stop raise KeyboardInterrupt; what comes twice at once is one: the
+    terminal's own, and the same passed on."""
+    heard = [float("-inf")]
+
+    def hear(_number: int, _frame: object) -> None:
+        now = time.monotonic()
+        if now - heard[0] >= LOOK_SECONDS:
+            heard[0] = now
+            raise KeyboardInterrupt
+
+    for each in STOPS:
+        signal.signal(each, hear)
 
 
 def _work(function: Callable[[], int], answer: int) -> NoReturn:
@@ -76,23 +92,28 @@ class Watch:
             signal.signal(each, self.tell)
 
     def tell(self, number: int, _frame: object) -> None:
-        """Pass on that it is to stop; what the terminal says it hears by itself."""
+        """Pass on that it is to stop."""
         now = time.monotonic()
         if not self.told or now - self.told[-1] >= LOOK_SECONDS:
             self.told.append(now)
-        if number != signal.SIGINT:
-            os.kill(self.child, number)
+        os.kill(self.child, number)
 
     def status(self) -> int:
         """Return the status that it says, or in its place what became of it."""
-        while not select.select((self.answer,), (), (), LOOK_SECONDS)[0]:
+        while not self.has_said(LOOK_SECONDS):
             if self.is_dead():
-                return self.died()
+                break  # it may have said it just before
             if len(self.told) > 1 and time.monotonic() - self.told[1] > LEAVE_SECONDS:
                 _say("interrupted; what hangs was left behind")
                 return INTERRUPTED
+        if not self.has_said(0):
+            return self.died()
         said = os.read(self.answer, 1)
         return said[0] if said else self.died()
+
+    def has_said(self, timeout: float) -> bool:
+        """Whether there is something to read within so many seconds, be it the end."""
+        return bool(select.select((self.answer,), (), (), timeout)[0])
 
     def is_dead(self) -> bool:
         """Whether it has ended, though one of its threads may hang."""

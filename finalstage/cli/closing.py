@@ -28,7 +28,7 @@ PATIENCE_SHARE = 1 / 4
 STOP_SECONDS = 10.0
 """How long calls under way may take to come back when somebody wants it to stop."""
 
-
+NO_SCAN = f"no answer in {SCAN_SECONDS:.0f} s"
 UNWRITTEN = "cannot write out what is in its cache"
 
 
@@ -62,7 +62,7 @@ class Result:
 class Closing:
     """A run. `stop` says whether somebody wants it to stop, and `until` when it has to have
     ended. What cannot be written out stays unless it is `lossy`. Failures are those of each layer's
-    last step."""
+    last step; it is `blind` if nobody could look what is left."""
 
     kernel: Kernel
     selection: Selection
@@ -72,6 +72,7 @@ class Closing:
     stop: Callable[[], bool] = lambda: False
     lossy: bool = False
     failures: dict[str, Outcome] = field(default_factory=dict)
+    blind: bool = False
 
     def run(self) -> Result:
         """Close until a scan shows that nothing more has gone."""
@@ -117,7 +118,9 @@ class Closing:
         A mount whose umount(2) has not come back has left the tree, while its file system is still
         there: namespace_unlock() in fs/namespace.c.
         """
-        stack = look(self.kernel, before) or before
+        found = look(self.kernel, before)
+        self.blind = found is None
+        stack = found or before
         unseen = tuple(
             layer
             for layer in self.selection.closing
@@ -142,7 +145,7 @@ class Closing:
         held = find_holders(self.kernel, stack, frozenset(ids)) or {}
         titles = {layer.id: layer.title for layer in stack.layers}
         above = firm(stack).above
-        problems = []
+        problems = [f"cannot see what is left: {NO_SCAN}"] * self.blind
         for layer in left:
             users = [titles[user] for user in above.get(layer.id, ()) if user not in ids]
             who = [*users, *held.get(layer.id, ())]

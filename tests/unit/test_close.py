@@ -289,6 +289,22 @@ def test_who_does_not_stop_is_left_behind_when_told_twice() -> None:
     assert program.wait() == INTERRUPTED
 
 
+@pytest.mark.parametrize("number", apart.STOPS)
+def test_who_is_told_to_stop_is_interrupted_once(number: signal.Signals) -> None:
+    """Though it is told twice at once, as by a terminal and by who passes it on."""
+    program = apart_of(f"""
+    apart.LOOK_SECONDS = 60.0
+    try:
+        os.kill(os.getppid(), {int(number)})
+        os.kill(os.getpid(), {int(number)})
+        signal.pause()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr, flush=True)
+        return 130""")
+    assert program.communicate()[1] == "stopped\n"
+    assert program.returncode == INTERRUPTED
+
+
 def test_an_uncaught_error_is_a_failure() -> None:
     program = apart_of("raise RuntimeError('odd')")
     assert "RuntimeError: odd" in program.communicate()[1]
