@@ -310,6 +310,20 @@ def test_what_cannot_be_written_stays_unless_it_may_be_lost() -> None:
     assert "253:0" not in found.devices
 
 
+def test_what_left_the_tree_and_was_not_written_out_is_not_closed() -> None:
+    """A mount is seen no more as soon as umount2 has begun, though it hangs."""
+    found = machine()
+    found.devices["254:0"].dead = True
+    kernel = SimKernel(found)
+    answer = run(kernel, "vg/srv", "--timeout=20s")
+    assert answer.status == FAILED
+    assert "/srv/below" not in [mount.target for mount in found.mounts]
+    assert "ext4 /srv/below stays: no answer in" in str(answer)
+    closed = [line for line in answer.lines if line.startswith("closed: ")]
+    assert closed == ["closed: tmpfs /srv/tmp"]
+    assert kernel.now() < 40
+
+
 @st.composite
 def machines(draw: st.DrawFn) -> Machine:
     """Any machine, from the disks up."""
