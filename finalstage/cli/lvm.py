@@ -137,9 +137,10 @@ def _holders(kernel: Kernel, folder: Path, name: str) -> str:
         inodes.add(f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}")
     titles = []
     for line in text_if_there(kernel, "/proc/locks").splitlines():
-        # NUMBER: FLOCK ADVISORY WRITE PID DEVICE:INODE 0 EOF; one that waits has -> behind NUMBER:
+        # NUMBER: FLOCK ADVISORY WRITE PID DEVICE:INODE 0 EOF. One that waits has -> behind NUMBER:,
+        # and so no inode in that place.
         fields = line.split()
-        if len(fields) < 6 or "->" in fields or fields[5] not in inodes:
+        if len(fields) < 6 or fields[5] not in inodes:
             continue
         try:
             titles.append(read_process(kernel, int(fields[4])).title)

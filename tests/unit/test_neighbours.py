@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -134,6 +135,23 @@ def test_a_lock_that_its_holder_removed_is_none(kernel: Kernel, tmp_path: Path) 
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(TimeoutError), lock_files.held(kernel, path, 0):
             pytest.fail("it was locked")
+
+
+def test_a_lock_whose_file_went_before_it_was_had(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who had it removes the file after we have opened it: a lock on that means nothing."""
+    path = tmp_path / "lock"
+    removals = [path.unlink]
+
+    def flock(fd: int, how: int) -> None:
+        if removals:
+            removals.pop()()
+        fcntl.flock(fd, how)
+
+    monkeypatch.setattr(lock_files, "fcntl", SimpleNamespace(**vars(fcntl) | {"flock": flock}))
+    with lock_files.held(kernel, path, 0):
+        assert not try_lock(path)
 
 
 def test_where_no_lock_can_be_made(kernel: Kernel, folder: Path) -> None:
