@@ -146,37 +146,40 @@ def fstab_places(text: str) -> dict[str, int]:
 def _by_rules(kernel: Kernel, stack: Stack, layers: Sequence[Layer]) -> Iterator[str]:
     """Yield the rules by which udev activates what it finds on devices that stay."""
     closed = {layer.id for layer in layers}
-    rule = _rule(VOLUME_RULES) if lvm.setting("event_activation") != "0" else ""
-    for name, volumes in lvm.groups(layers).items() if rule else ():
+    rule = _rule(VOLUME_RULES) if lvm.setting("event_activation") != "0" else None
+    for name, volumes in lvm.groups(layers).items():
         below = [x for volume in volumes for x in lvm.physical_volumes(stack, volume)]
         stay = [lower.title for lower in below if lower.id not in closed]
-        group = lvm.group_of(kernel, stack, volumes[0]) if stay else None
-        if stay and (group is None or group.by_itself):
+        group = lvm.group_of(kernel, stack, volumes[0]) if rule and stay else None
+        if rule and stay and (group is None or group.by_itself):
             yield _appears(f"volume group {name} is activated", stay, rule)
     rule = _rule(ARRAY_RULES)
-    for layer in layers if rule else ():
+    for layer in layers:
         if isinstance(layer, Md):
             stay = [stack.by_id[id].title for id in layer.below if id not in closed]
-            if stay:
+            if rule and stay:
                 yield _appears(f"{layer.title} is assembled", stay, rule)
 
 
-def _appears(what: str, stay: Sequence[str], rule: str) -> str:
+def _appears(what: str, stay: Sequence[str], rule: Path) -> str:
+    """Return the line for a rule. What lies in /etc cannot be masked in /run."""
     devices = " and ".join(dict.fromkeys(stay))
-    stop = f"mkdir -p {MASK} && ln -s /dev/null {MASK}/{rule}"
-    return f"{what} again when udev sees {devices} appear anew ({rule}); `{stop}`"
+    stop = f"mkdir -p {MASK} && ln -s /dev/null {MASK}/{rule.name}"
+    if rule.is_relative_to("/etc"):
+        stop = f"mv {rule} {rule}.off"
+    return f"{what} again when udev sees {devices} appear anew ({rule.name}); `{stop}`"
 
 
-def _rule(names: Iterable[str]) -> str:
-    """Return the name of the one of some rules that is in force, or ""."""
+def _rule(names: Iterable[str]) -> Path | None:
+    """Return the one of some rules that is in force."""
     for name in names:
         for folder in RULES:
             path = Path(folder, name)
             if path.exists():  # also where it is masked by a link to /dev/null
                 if path.stat().st_size:
-                    return name
+                    return path
                 break
-    return ""
+    return None
 
 
 def _by_daemons(kernel: Kernel, layers: Sequence[Layer]) -> Iterator[str]:

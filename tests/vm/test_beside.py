@@ -18,7 +18,7 @@ from tests.vm.states import INITRAMFS
 BUILT = """
 insmod /run/loop.ko
 install -m 755 /run/array-tool /sbin/mdadm
-install -m 644 /run/6?-md-raid-*.rules /etc/udev/rules.d/
+install -m 644 /run/6?-md-raid-*.rules /lib/udev/rules.d/
 mkdir /run/disks; truncate -s 40M /run/disks/0; truncate -s 16M /run/disks/1 /run/disks/2
 head -c 64 /dev/urandom >/run/disks/key
 for each in 0 1 2; do losetup /dev/loop$each /run/disks/$each; done
@@ -73,6 +73,17 @@ vgcfgbackup -qq -f /run/disks/text two
 sed -i 's/^\textent_size/\tlock_type = "sanlock"\n\tlock_args = "1.0.0:lvmlock"\n&/' /run/disks/text
 vgcfgrestore -qq -y --force -f /run/disks/text two"""
 ALONE_AGAIN = "dd if=/run/disks/kept of=/dev/mapper/data bs=1M status=none; udevadm settle"
+# As close says, udev assembles the array again, and the command that it names keeps it from that.
+RULES_MASKED = """
+appear() { udevadm trigger --action=add /dev/loop1 /dev/loop2; udevadm settle; }
+appear; [ -b /dev/md/array ]
+mdadm --stop --quiet /dev/md/array
+mkdir -p /run/udev/rules.d && ln -s /dev/null /run/udev/rules.d/64-md-raid-assembly.rules
+udevadm control --reload
+appear; ! [ -e /dev/md/array ]
+rm /run/udev/rules.d/64-md-raid-assembly.rules
+systemctl mask --quiet --runtime srv.mount; ! systemctl start srv.mount 2>/dev/null
+systemctl unmask --quiet --runtime srv.mount"""
 LOCK = "/run/lock/lvm/V_two"
 
 
@@ -120,6 +131,7 @@ def test_beside_systemd_and_udev() -> None:
         assert f"takes crypt data for open; `{stop}`" in answer.text
         await living.run(stop)
         assert await living.run(SEEN) == control
+        await living.run(RULES_MASKED)
         # Nothing is left that would keep it from being opened again, by the same rules.
         await living.run(f"{AGAIN}\n{OPENED}")
 
