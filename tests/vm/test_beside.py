@@ -80,9 +80,10 @@ appear; [ -b /dev/md/array ]
 mdadm --stop --quiet /dev/md/array
 mkdir -p /run/udev/rules.d && ln -s /dev/null /run/udev/rules.d/64-md-raid-assembly.rules
 udevadm control --reload
-appear; ! [ -e /dev/md/array ]
+appear; [ ! -e /dev/md/array ]
 rm /run/udev/rules.d/64-md-raid-assembly.rules
-systemctl mask --quiet --runtime srv.mount; ! systemctl start srv.mount 2>/dev/null
+systemctl mask --quiet --runtime srv.mount
+mounted=yes; systemctl start srv.mount 2>/dev/null || mounted=no; [ $mounted = no ]
 systemctl unmask --quiet --runtime srv.mount"""
 LOCK = "/run/lock/lvm/V_two"
 
@@ -178,7 +179,7 @@ async def holds_the_lock(living: Living) -> None:
         vgs two >/dev/null &
         asking=$!
         until grep -q -e '-> FLOCK' /proc/locks; do :; done
-        ! wait $closing
+        closed=yes; wait $closing || closed=no; [ $closed = no ]
         wait $asking
         [ -b /dev/two/spool ]""")
 
