@@ -15,7 +15,8 @@ import finalstage.kernel  # noqa: E402
 
 finalstage.kernel.__path__.append(f"{LIBRARIES}/finalstage/kernel")
 
-from finalstage.stage import main  # noqa: E402
+from finalstage import stage, wipe  # noqa: E402
 
 if __name__ == "__main__":
+    main = wipe.main if sys.argv[1:2] == [wipe.ASKED_FOR] else stage.main
     raise SystemExit(main(sys.argv))

@@ -46,7 +46,7 @@ def build_outputs() -> None:
 
 def _build_tree() -> bool:
     """Builds dist/tree; says whether it differs from the one that was packed last."""
-    modules = imported_modules("finalstage.stage") | ENCODINGS
+    modules = imported_modules("finalstage.wipe") | ENCODINGS  # and the stage
     project.say(f"freezing the stage: {len(modules)} modules")
     plan = Freeze(
         "stage",

@@ -7,11 +7,11 @@ at most, and circles are no harm.
 
 from __future__ import annotations
 
-from finalstage.stack import Stack, covering
+from finalstage.stack import covering, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from finalstage.stack import Layer
+    from finalstage.stack import Layer, Stack
 
 ASCII = ("|-", "`-", "| ", "  ")
 UNICODE = ("├─", "└─", "│ ", "  ")
@@ -28,8 +28,7 @@ def draw(stack: Stack, branches: tuple[str, str, str, str] = ASCII) -> str:
 
 def below(stack: Stack, ids: list[str]) -> Stack:
     """Return the part of a stack that some layers stand on, with these."""
-    wanted = covering(stack, ids)
-    return Stack(layers=tuple(layer for layer in stack.layers if layer.id in wanted))
+    return within(stack, covering(stack, ids))
 
 
 class Drawing:

@@ -12,18 +12,21 @@ from errno import ENXIO
 from finalstage.bounded import bind, together
 from finalstage.free import free
 from finalstage.layers import dm
-from finalstage.stack import io_below, rounds
+from finalstage.stack import io_below, resting, rounds, within
 from finalstage.value import Value
 from finalstage.world import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Iterable
 
     from finalstage.kernel import Kernel
     from finalstage.stack import Stack
 
 SUSPEND_SECONDS = 3.0
+HASTY_SECONDS = 0.3
+"""The same where all has to be over within a second. What hangs for longer is seen to later."""
+
 ANSWER_SECONDS = 3.0
 """For calls that wait for no I/O."""
 
@@ -62,11 +65,35 @@ def seal(
     sealing.clear_inactive()
     sealing.suspend_all(silent=io_below(stack, hung))
     sealing.wipe()
-    if stuck := sealing.active():
-        free(kernel, stack, hung | {layer.id for layer in stuck}, until, say)
-        sealing.suspend_hard(sealing.active())
+    sealing.insist(stack, hung, say)
+    return sealing.found()
+
+
+def seal_at_once(
+    kernel: Kernel,
+    stack: Stack,
+    groups: Iterable[Container[str]],
+    until: float,
+    say: Callable[[str], None],
+) -> list[Sealed]:
+    """Do the same in a hurry with some devices, by their ids, one group after the other; say of
+    each how that went.
+
+    Nothing is written out or frozen before, since that may take any time. All stay suspended, as
+    without `let_errors_flow`.
+    """
+    groups = tuple(groups)
+    sealing = Sealing(kernel, stack, until, let_errors_flow=False)
+    sealing.layers = [
+        layer for layer in sealing.layers if any(layer.id in group for group in groups)
+    ]
+    sealing.clear_inactive()
+    for group in groups:
+        active = [layer for layer in sealing.active() if layer.id in group]
+        sealing.suspend_hard(active, HASTY_SECONDS)
         sealing.wipe()
-        sealing.wait_for_the_rest()
+    stuck = {layer.id for layer in sealing.active()}
+    sealing.insist(within(stack, io_below(stack, stuck) | resting(stack, stuck)), set(), say)
     return sealing.found()
 
 
@@ -136,13 +163,13 @@ class Sealing:
             if layer.targets and not layer.has_key and io_below(self.stack, (layer.id,)) & keyed
         ]
 
-    def suspend_hard(self, layers: list[dm.Dm]) -> None:
+    def suspend_hard(self, layers: list[dm.Dm], patience: float = SUSPEND_SECONDS) -> None:
         """Suspend without flushing or freezing anything. It still waits for I/O in flight, so the
         topmost comes first: what is suspended below it would hold its I/O."""
         self.each(
             [layer for group in rounds(self.stack, layers) for layer in group],
             self.suspend_one_hard,
-            SUSPEND_SECONDS,
+            patience,
         )
 
     def suspend_one_hard(self, layer: dm.Dm) -> None:
@@ -225,6 +252,16 @@ class Sealing:
         self.each(pools, lambda layer: self.kernel.dm_resume(layer.device), ANSWER_SECONDS)
         for group in (others, pools):
             self.each(group, lambda layer: dm.replace_by_error(self.kernel, layer), SUSPEND_SECONDS)
+
+    def insist(self, stack: Stack, hung: set[str], say: Callable[[str], None]) -> None:
+        """Free what would not be suspended from what it waits for in a stack, and wipe it too."""
+        stuck = self.active()
+        if not stuck:
+            return
+        free(self.kernel, stack, hung | {layer.id for layer in stuck}, self.until, say)
+        self.suspend_hard(self.active())
+        self.wipe()
+        self.wait_for_the_rest()
 
     def wait_for_the_rest(self) -> None:
         """Wait for suspends that still hang: a disk may come back, or run out of time."""

@@ -200,6 +200,13 @@ def io_below(stack: Stack, ids: Iterable[str]) -> set[str]:
     )
 
 
+def within(stack: Stack, ids: Container[str]) -> Stack:
+    """Return the stack of those layers alone."""
+    return stack.but(  # type: ignore[no-any-return]
+        layers=tuple(layer for layer in stack.layers if layer.id in ids)
+    )
+
+
 def resting(stack: Stack, ids: Iterable[str]) -> set[str]:
     """Return `ids` and everything that stands on them, up to the mounts."""
     above = stack.above

@@ -109,15 +109,18 @@ def number(device: int) -> str:
 class LinuxKernel:
     """System calls by posix where it has them, by cffi where it has not."""
 
-    def __init__(self, speaks: bool = True) -> None:
+    def __init__(self, speaks: bool = True, console: int = -1) -> None:
         """Unless it `speaks`, console and log are not even opened: that alone would raise the lines
-        of a serial console."""
+        of a serial console. `console` is an open file that never makes us wait, in place of
+        /dev/console."""
         self.pid = posix.getpid()
         self._calls = Calls(READY_THREADS)
         self._guardian = Guardian(environment())
-        self._dm_control = self._console = self._kmsg = -1
-        if speaks:
+        self._dm_control = self._kmsg = -1
+        self._console = console
+        if speaks and console < 0:
             self._console = self._open_quietly("/dev/console", posix.O_WRONLY | posix.O_NONBLOCK)
+        if speaks:
             self._kmsg = self._open_quietly("/dev/kmsg", posix.O_WRONLY)
 
     @staticmethod

@@ -95,7 +95,7 @@ def bare_hello() -> Path:
 
 def telling() -> Path:
     """The tree with a stage that tells what it imports, and how long that takes."""
-    modules = imported_modules("finalstage.stage") | ENCODINGS
+    modules = imported_modules("finalstage.wipe") | ENCODINGS
     return _variant("telling", modules, options=("X importtime",))
 
 
