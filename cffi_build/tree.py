@@ -21,6 +21,9 @@ from cffi_build.project import HOST_INTERPRETER, INTERPRETER, LIBRARY_DIR
 
 STAGE = "usr/lib/finalstage/stage"
 LAUNCHER = "finalstage"
+LINKS = ("shutdown", "wipe-keys")
+"""What it is executed as."""
+
 EMPTY_DIRS = {
     "dev": 0o755,
     "proc": 0o555,
@@ -43,7 +46,8 @@ def assemble(root: Path, frozen: Path, libpython: Path) -> None:
     shutil.copy(frozen / "stage", root / STAGE)
     shutil.copy(libpython, libraries / libpython.name)
     compile_launcher(root / LAUNCHER)
-    (root / "shutdown").symlink_to(LAUNCHER)
+    for name in LINKS:
+        (root / name).symlink_to(LAUNCHER)
     _add_needed_libraries(root)
     shutil.copy(HOST_INTERPRETER, root / INTERPRETER.lstrip("/"))
     for library in libraries.rglob("*.so*"):

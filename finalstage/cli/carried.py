@@ -19,7 +19,10 @@ MANIFEST = "etc/finalstage.manifest"
 
 MOST_LINKS = 40
 
-OURS = ("finalstage", "shutdown", "verb", "usr/lib/finalstage", "etc/finalstage/hooks", MANIFEST)
+OURS = (
+    *("finalstage", "shutdown", "wipe-keys", "verb", "usr/lib/finalstage", "etc/finalstage/hooks"),
+    MANIFEST,
+)
 COVERED = ("dev", "oldroot", "proc", "run", "sys")
 """Where the tree has something else: its own, or what is mounted there."""
 

@@ -98,14 +98,8 @@ static void read_test_switches(char **environment)
     left_out.reboot = is_asked(environment, "FINALSTAGE_RESCUE=", "noreboot");
 }
 
-struct attempt {
-    int number, channel;
-    long budget; /* of a second attempt */
-    char **arguments, **environment;
-};
-
-/* Become the stage: no signal blocked, none handled, none that would end it before its time. */
-static int become_stage(void *argument)
+/* No signal blocked, none handled, none that would end it before its time. */
+int become_stage(void *argument)
 {
     static const int deaf_to[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGALRM,
                                   SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU};

@@ -105,6 +105,17 @@ size_t wait_children(struct child *children, size_t count, long until);
  * end well. Where even forking fails, it is done here: better a hang than a key. */
 int aside(const char *what, int (*act)(void *), void *argument, long milliseconds);
 
+/* --- guardian.c ----------------------------------------------------------------------------- */
+
+struct attempt {
+    int number, channel;
+    long budget; /* of a second attempt */
+    char **arguments, **environment;
+};
+
+/* Become the stage, in a child; the argument is a `struct attempt`. Returns 127 if that failed. */
+int become_stage(void *attempt);
+
 /* --- rescue.c and what it calls ------------------------------------------------------------- */
 
 /* Do what the stage should have done, cruder: end all processes, write out, seal. Returns by
@@ -125,6 +136,10 @@ int write_out(void *until);
 /* Wipe the key of every device-mapper device. The result is the number of those that may still
  * have one. The argument is the time by which to be done. */
 int seal(void *until);
+
+/* Wipe the keys of all dm-crypt devices, those that root stands on last, in some tenths of a second;
+ * what cannot be suspended in that time is left. No I/O fails by that: it waits. */
+int wipe_at_once(void *unused);
 
 /* Have all file systems that stand on a device give up, so that errors from it panic nobody. */
 void shut_down_file_systems_on(dev_t device);

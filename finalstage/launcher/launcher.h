@@ -81,4 +81,14 @@ int run_hooks(char *verb, const char *seconds);
  * `each` for some seconds at most. Their environment is ours. */
 int run_moment(const char *moment, char *verb, const char *seconds, const char *each);
 
+/* --- wipe.c and trigger.c -------------------------------------------------------------------- */
+
+/* Wipe the keys that the words say, at once or when that is triggered, and switch the machine off if
+ * they say so. Returns the exit status. */
+int wipe_keys(char **words, char **environment);
+
+/* Wait for SIGUSR1, or for a file to be made, if it is not NULL. -1 if that has happened; else the
+ * exit status: somebody has ended us, or it makes no sense to wait, which was said. */
+int wait_for_trigger(const char *file);
+
 #endif

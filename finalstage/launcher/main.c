@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -105,6 +106,15 @@ static void open_console(void)
     close_from(STDERR_FILENO + 1);
 }
 
+/* Whether it is by a link of this name that we were executed. */
+static int is_executed_as(const char *name)
+{
+    const char *executed = (const char *)getauxval(AT_EXECFN);
+    const char *slash = executed ? strrchr(executed, '/') : NULL;
+
+    return slash && !strcmp(slash + 1, name);
+}
+
 int main(int argc, char **argv)
 {
     int as_pid1 = getpid() == 1;
@@ -120,6 +130,8 @@ int main(int argc, char **argv)
         }
     }
     setpriority(PRIO_PROCESS, 0, -20); /* whatever else runs is to end */
+    if (has_tree && is_executed_as("wipe-keys"))
+        return wipe_keys(argv, clean_environment(environ, 0, 0));
     if (argc == 3 && !strcmp(argv[1], "--scrub"))
         return scrub_memory(argv[2]);
     if (argc == 4 && !strcmp(argv[1], "--hooks"))

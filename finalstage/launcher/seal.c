@@ -12,9 +12,11 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #define LOOK_TIME (2 * SECOND)
+#define HASTY_TIME (SECOND * 3 / 10) /* for a look, and for suspending, at once */
 #define SUSPEND_TIME (3 * SECOND)
 #define ERROR_TIME (SECOND)
 
@@ -40,14 +42,14 @@ static int look_at(void *argument)
 }
 
 /* Look at all devices side by side: asking a thin device can hang behind its pool. */
-static void look(void)
+static void look(long patience)
 {
     for (size_t i = 0; i < count; i++) {
         all[i].dm.seen = 0;
         if (start_child(&children[i], look_at, &all[i]) < 0)
             look_at(&all[i]);
     }
-    wait_children(children, count, now() + LOOK_TIME);
+    wait_children(children, count, now() + patience);
 }
 
 static int let_errors_flow(struct sealing *one)
@@ -60,21 +62,35 @@ static int let_errors_flow(struct sealing *one)
     return 0;
 }
 
+/* Do what needs no I/O to fail. -1 and errno if it cannot be. */
+static int wipe(struct sealing *one)
+{
+    one->doing = "clear its inactive table";
+    if (one->dm.inactive && dm_clear(one->dm.device) < 0)
+        return -1;
+    one->doing = "suspend it";
+    if ((one->dm.crypt || one->dm.keyed_otherwise) && dm_suspend(one->dm.device) < 0)
+        return -1;
+    one->doing = "wipe its key";
+    return one->dm.crypt ? dm_wipe_keys(one->dm.device) : 0;
+}
+
+static int wipe_aside(void *argument)
+{
+    struct sealing *one = argument;
+
+    one->sealed = wipe(one) >= 0;
+    return !one->sealed;
+}
+
 static int seal_one(void *argument)
 {
     struct sealing *one = argument;
 
-    one->doing = "clear its inactive table";
-    if (one->dm.inactive && dm_clear(one->dm.device) < 0)
-        goto failed;
-    if (one->dm.crypt || one->dm.keyed_otherwise) {
-        one->doing = "suspend it";
-        if (dm_suspend(one->dm.device) < 0)
-            goto failed;
+    if (wipe(one) < 0) {
+        say("cannot %s: %s: %s", one->doing, one->dm.name, strerror(errno));
+        return 1;
     }
-    one->doing = "wipe its key";
-    if (one->dm.crypt && dm_wipe_keys(one->dm.device) < 0)
-        goto failed;
     if (one->dm.keyed_otherwise) { /* there is no message for these: the table has to go */
         shut_down_file_systems_on(one->dm.device);
         if (let_errors_flow(one) < 0)
@@ -82,10 +98,6 @@ static int seal_one(void *argument)
     }
     one->sealed = 1;
     return 0;
-
-failed:
-    say("cannot %s: %s: %s", one->doing, one->dm.name, strerror(errno));
-    return 1;
 }
 
 static int let_errors_flow_aside(void *argument)
@@ -197,17 +209,69 @@ static void *map(size_t size)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-int seal(void *argument)
+/* List all devices; how many there are, -1 and errno if that cannot be seen. */
+static int list(int *more)
 {
     struct dm_device *found = map(MOST_DEVICES * sizeof *found);
+    int listed = found ? dm_list(found, MOST_DEVICES, more) : -1;
+
+    if (listed < 0)
+        return -1;
+    all = map(((size_t)listed + 1) * sizeof *all);
+    if (!all)
+        return -1;
+    count = (size_t)listed;
+    for (size_t i = 0; i < count; i++)
+        all[i].dm = found[i];
+    return listed;
+}
+
+int wipe_at_once(void *unused)
+{
+    struct stat root = {0};
+    int tried[MOST_DEVICES] = {0};
+    size_t wiped = 0, keyed = 0;
+    int more, unseen = stat("/", &root) < 0 || major(root.st_dev) == 0; /* as that of btrfs is */
+
+    (void)unused;
+    if (list(&more) < 0)
+        return 1; /* there is none, or seal() will say why */
+    look(HASTY_TIME);
+    for (size_t i = 0; i < count; i++)
+        tried[i] = !all[i].dm.crypt && !all[i].dm.inactive; /* no message reaches these */
+    for (int last = 0; last <= 1; last++) {
+        size_t started = 1;
+
+        while (started) {
+            int chosen[MOST_DEVICES] = {0};
+
+            started = 0;
+            memset(children, 0, sizeof children);
+            for (size_t i = 0; i < count; i++)
+                chosen[i] = !tried[i] && !must_wait(i, tried) &&
+                            (last || unseen || !stands_on(root.st_dev, all[i].dm.device));
+            for (size_t i = 0; i < count; i++)
+                if (chosen[i]) {
+                    tried[i] = 1;
+                    started += start_child(&children[i], wipe_aside, &all[i]) == 0;
+                }
+            wait_children(children, count, now() + HASTY_TIME);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        keyed += all[i].dm.crypt || all[i].dm.inactive;
+        wiped += all[i].sealed;
+    }
+    say("wiped the keys of %zu of %zu devices at once", wiped, keyed);
+    return 0;
+}
+
+int seal(void *argument)
+{
     long until = *(long *)argument;
     int listed, more, left = 0;
 
-    if (!found) {
-        say("A KEY MAY REMAIN IN MEMORY: there is no memory to look for it");
-        return 1;
-    }
-    listed = dm_list(found, MOST_DEVICES, &more);
+    listed = list(&more);
     if (listed < 0) {
         if (errno != ENOENT && errno != ENXIO && errno != ENODEV && errno != EBADF)
             say("A KEY MAY REMAIN IN MEMORY: cannot list the devices: %s", strerror(errno));
@@ -217,18 +281,12 @@ int seal(void *argument)
         say("A KEY MAY REMAIN IN MEMORY: there are more than %d devices", listed);
         left++;
     }
-    count = (size_t)listed;
-    all = map((count + 1) * sizeof *all);
-    if (!all)
-        return 1;
-    for (size_t i = 0; i < count; i++)
-        all[i].dm = found[i];
-    look();
+    look(LOOK_TIME);
     seal_all(until);
     unblock_reboot();
 
     /* What counts is what is there now. */
-    look();
+    look(LOOK_TIME);
     for (size_t i = 0; i < count; i++) {
         if (all[i].sealed && !all[i].dm.inactive && !all[i].dm.keyed_otherwise)
             say("wiped the key of %s", all[i].dm.name);

@@ -110,7 +110,7 @@ def test_it_is_small() -> None:
 
 def test_links_are_relative_and_lead_to_files() -> None:
     links = {path.name: str(path.readlink()) for path in TREE.rglob("*") if path.is_symlink()}
-    assert links == {"shutdown": "finalstage"}
+    assert links == {"shutdown": "finalstage", "wipe-keys": "finalstage"}
 
 
 def test_nothing_is_setuid_or_writable_by_others() -> None:
