@@ -42,7 +42,8 @@ def one_file_bootloader() -> Path:
     command += ["-idirafter", str(kernel_headers()), "-c", str(ONE_FILE), "-o", str(module)]
     subprocess.run(command, check=True)
     # The last of the flags is for the C library, which comes after what waf calls shared libraries.
-    return bootloader(name, f"-static -Wl,--wrap=execvp {module} -Wl,-Bstatic", "musl-gcc")
+    wrapped = "-Wl,--wrap=execvp -Wl,--wrap=main"
+    return bootloader(name, f"-static {wrapped} {module} -Wl,-Bstatic", "musl-gcc")
 
 
 def bootloader(name: str, link_flags: str, compiler: str = "gcc") -> Path:

@@ -16,7 +16,31 @@
 
 #define SMALL_KIB (256UL * 1024)
 
+#define PANIC_BUTTON "/run/initramfs/wipe-keys"
+
 static const char *given; /* TMPDIR, as we found it */
+
+/* Whether the launcher of a staged tree knows what to do with all these words: wipe.c. */
+static int is_for_launcher(char **words)
+{
+    static const char *const known[] = {"--all", "--wait", "--scrub", "--poweroff", NULL};
+    int all = 0;
+
+    for (; *words; words++) {
+        size_t i = 0;
+
+        if (!strcmp(*words, "--on-file") && words[1]) {
+            words++;
+            continue;
+        }
+        while (known[i] && strcmp(*words, known[i]))
+            i++;
+        if (!known[i] && strncmp(*words, "--on-file=", strlen("--on-file=")))
+            return 0;
+        all |= !strcmp(*words, "--all");
+    }
+    return all;
+}
 
 static int holds_programs(const char *folder)
 {
@@ -41,7 +65,7 @@ static int is_small(void)
 
 /* Whoever mounts /tmp noexec, or has no disk that can be written to, has another place. Where there
  * is little memory, what is unpacked had better not lie in it: then a disk comes first. */
-__attribute__((constructor)) static void choose_folder(void)
+static void choose_folder(void)
 {
     const char *folders[] = {getenv("TMPDIR"), "/tmp", "/var/tmp", "/run", "/dev/shm"};
 
@@ -57,6 +81,19 @@ __attribute__((constructor)) static void choose_folder(void)
     fputs("finalstage: cannot unpack itself: /tmp, /var/tmp, /run and /dev/shm cannot be written to,"
           " or are mounted noexec; set TMPDIR to a folder that can hold programs\n", stderr);
     exit(1);
+}
+
+int __real_main(int count, char **words);
+
+/* Stands before the bootloader's own main(): the linker's --wrap. Nobody who presses the panic button
+ * should wait until a program has unpacked itself, and that onto the very disk that is to be sealed:
+ * where a tree is in memory, all is there. */
+int __wrap_main(int count, char **words)
+{
+    if (count > 2 && !strcmp(words[1], "wipe-keys") && is_for_launcher(words + 2) && !geteuid())
+        execv(PANIC_BUTTON, words + 1);
+    choose_folder();
+    return __real_main(count, words);
 }
 
 static void restore(const char *name, const char *value)

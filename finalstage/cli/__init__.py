@@ -15,14 +15,15 @@ from finalstage.cli.problems import ProblemsError
 from finalstage.cli.voice import Voice, open_standard_streams, reason
 
 VERBS = {
-    "stage": "stage_verb",
-    "unpack": "unpack_verb",
     "install": "install_verbs",
     "uninstall": "install_verbs",
+    "stage": "stage_verb",
     "check": "check_verb",
-    "plan": "plan_verb",
     "report": "report_verb",
+    "plan": "plan_verb",
     "close": "close_verb",
+    "wipe-keys": "wipe_verb",
+    "unpack": "unpack_verb",
     "completion": "completion_verb",
 }
 """The module of each verb. It has a function `add_to`, which adds a parser whose default `run` is

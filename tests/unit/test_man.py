@@ -16,6 +16,7 @@ from finalstage.handover import VERBS, options
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "dist/man").glob("man*/*"))
+OF_SYSTEMCTL = {"--now", "--signal"}
 OF_SCDOC = "skipping paragraph macro"
 """What scdoc(1) writes at the end of each paragraph, to be sure."""
 
@@ -81,14 +82,18 @@ def test_each_verb_and_each_of_its_options_is_said(verb: str) -> None:
 
 def test_no_other_verb_or_option_is_said() -> None:
     text = source("finalstage.8")
-    verbs = set(re.findall(r"^finalstage ([a-z]+)", text, re.MULTILINE))
+    verbs = set(re.findall(r"^finalstage ([a-z][a-z-]*)", text, re.MULTILINE))
     assert verbs == set(parsers())
-    known = {
-        option
-        for each in parsers().values()
-        for action in each._actions
-        for option in action.option_strings
-    } | {"--version", "--stage", "--K"}
+    known = (
+        {
+            option
+            for each in parsers().values()
+            for action in each._actions
+            for option in action.option_strings
+        }
+        | {"--version", "--stage", "--K"}
+        | OF_SYSTEMCTL
+    )
     assert set(re.findall(r"--[a-zA-Z][a-z-]*", text)) <= known
 
 
