@@ -84,8 +84,8 @@ int run_moment(const char *moment, char *verb, const char *seconds, const char *
 /* --- wipe.c and trigger.c -------------------------------------------------------------------- */
 
 /* Wipe the keys that the words say, at once or when that is triggered, and switch the machine off if
- * they say so. Returns the exit status. */
-int wipe_keys(char **words, char **environment);
+ * they say so. The working directory is the tree, if there is one. Returns the exit status. */
+int wipe_keys(char **words, char **environment, int has_tree);
 
 /* Wait for SIGUSR1, or for a file to be made, if it is not NULL. -1 if that has happened; else the
  * exit status: somebody has ended us, or it makes no sense to wait, which was said. */

@@ -122,6 +122,8 @@ int main(int argc, char **argv)
     int elsewhere = !has_tree && find_place();
     int stand_in = as_pid1 && elsewhere && is_place("systemd-shutdown");
 
+    if (is_executed_as("wipe-keys"))
+        return wipe_keys(argv, clean_environment(environ, 0, 0), has_tree);
     if (!as_pid1 && elsewhere) {
         execute_covered(argv);
         if (!is_place("finalstage")) { /* somebody wants what we cover: never take that for us */
@@ -130,8 +132,6 @@ int main(int argc, char **argv)
         }
     }
     setpriority(PRIO_PROCESS, 0, -20); /* whatever else runs is to end */
-    if (has_tree && is_executed_as("wipe-keys"))
-        return wipe_keys(argv, clean_environment(environ, 0, 0));
     if (argc == 3 && !strcmp(argv[1], "--scrub"))
         return scrub_memory(argv[2]);
     if (argc == 4 && !strcmp(argv[1], "--hooks"))

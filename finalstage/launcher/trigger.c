@@ -104,8 +104,10 @@ int wait_for_trigger(const char *file)
         }
     }
     sigemptyset(&heard);
-    for (size_t i = 0; i < 4; i++)
-        sigaddset(&heard, (int[]){SIGUSR1, SIGTERM, SIGINT, SIGHUP}[i]);
+    sigaddset(&heard, SIGUSR1);
+    sigaddset(&heard, SIGTERM);
+    sigaddset(&heard, SIGINT);
+    sigaddset(&heard, SIGHUP);
     sources[0].fd = signalfd(-1, &heard, SFD_NONBLOCK | SFD_CLOEXEC);
     if (sources[0].fd < 0) {
         say("cannot wait for a signal: %s", strerror(errno));

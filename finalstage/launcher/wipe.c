@@ -88,8 +88,8 @@ static int enter(void *attempt)
     return become_stage(attempt);
 }
 
-/* Whether the stage was started. It says what it has to say where we say it. */
-static int start(const struct order *order, char **environment, struct child *stage)
+/* Start the stage. It says what it has to say where we say it. */
+static void start(const struct order *order, char **environment, struct child *stage)
 {
     static char devices[64 * 1024];
     static char *words[MOST_WORDS] = {"wipe-keys", "--wipe-keys"};
@@ -105,12 +105,16 @@ static int start(const struct order *order, char **environment, struct child *st
     if (order->scrub)
         words[count++] = "--scrub";
     attempt.channel = open_channel();
-    if (start_child(stage, enter, &attempt) < 0) {
+    if (start_child(stage, enter, &attempt) < 0)
         say("cannot fork: %s", strerror(errno));
-        return 0;
-    }
     close(attempt.channel);
-    return 1;
+}
+
+/* Whether the stage has ended and said itself how it went. */
+static int has_said(const struct child *stage)
+{
+    return stage->pid > 0 && !stage->running && WIFEXITED(stage->status) &&
+           WEXITSTATUS(stage->status) <= 1;
 }
 
 /* Wait until the stage has sealed, or it is clear that it will not. */
@@ -173,24 +177,27 @@ static int press(const struct order *order, char **environment)
     prepare_down();
     wait_for_sealing(&stage, &told);
     if (!told.sealed && order->all) {
-        say("sealing without the stage: keyrings and key files are left as they are");
+        say("sealing without the stage, which would also clear keyrings");
         status = aside("seal", seal, &until, SEAL_TIME + 2 * SECOND) != 0;
-    } else if (!told.sealed) {
+    } else if (!told.sealed && !has_said(&stage)) {
         say("A KEY MAY REMAIN IN MEMORY: the stage did not come to its end");
     }
     until = now() + (order->scrub ? SCRUB_TIME : REST_TIME);
     aside("say what was done", write_to_caller, NULL, SHOW_TIME);
-    while (stage.running && now() < until && strcmp(told.phase, "done"))
+    while (stage.running && now() < until) {
+        if (!strcmp(told.phase, "done") && until > now() + SECOND)
+            until = now() + SECOND; /* it may wait for a disk that is sealed, and never end */
         pause_until(until, &stage, 1, &told);
-    if (told.sealed) /* one that ends late may wait for a disk that is sealed */
-        status = stage.running || !WIFEXITED(stage.status) ? 0 : WEXITSTATUS(stage.status);
+    }
+    if (told.sealed)
+        status = has_said(&stage) ? WEXITSTATUS(stage.status) : 0;
     aside("say what was done", write_to_caller, NULL, SHOW_TIME);
     if (order->poweroff)
         go_down("poweroff");
     return status;
 }
 
-int wipe_keys(char **words, char **environment)
+int wipe_keys(char **words, char **environment, int has_tree)
 {
     struct order order = {0};
     sigset_t all;
@@ -203,8 +210,8 @@ int wipe_keys(char **words, char **environment)
         say("cannot wipe keys: it takes root; use sudo");
         return 1;
     }
-    if (!getcwd(tree, sizeof tree))
-        tree[0] = '\0'; /* then it is sealed here */
+    if (!has_tree || !getcwd(tree, sizeof tree))
+        tree[0] = '\0'; /* nowhere: then it is sealed here */
     close_from(STDERR_FILENO + 1);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
