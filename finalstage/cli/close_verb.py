@@ -17,6 +17,7 @@ from finalstage.cli.closing import STOP_SECONDS, Closing, Result, find_holders, 
 from finalstage.cli.errors import RefusalError, TargetError
 from finalstage.cli.neighbours import Neighbours
 from finalstage.cli.output import Output, Trouble
+from finalstage.cli.parsing import add_verb
 from finalstage.cli.progress_line import audience
 from finalstage.cli.selection import Selection
 from finalstage.close import Closer
@@ -34,16 +35,26 @@ HOLDERS_PAUSES = (0.0, 0.1, 0.4)
 
 def add_to(verbs: Any) -> None:
     """Add the parser of this verb."""
-    parser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "close",
         help="take down what stands on a device, a volume or a mount point, and that itself",
         description="Unmounts, switches off and removes all that stands on each TARGET, from the"
         " top down, and TARGET itself. It says what that is, and asks. Nothing is closed if"
         " anything of it is in use.",
-        epilog="TARGET is a mount point, a device, the name of a mapped device, VG/LV, UUID=…,"
-        " LABEL=…, or a file behind a loop device.",
+        examples=(
+            ("close /mnt/backup", "a mount, with all that is mounted on it"),
+            ("close --below vg/data", "a volume, and what nothing else stands on"),
+            ("close --dry-run --all", "what could be closed, beside the running system"),
+        ),
     )
-    parser.add_argument("targets", metavar="TARGET", nargs="*", help="what to close")
+    parser.add_argument(
+        "targets",
+        metavar="TARGET",
+        nargs="*",
+        help="a mount point, a device, a volume as VG/LV, a file behind a loop device or a swap"
+        " area, a UUID or a label",
+    )
     parser.add_argument(
         "--all",
         action="store_true",

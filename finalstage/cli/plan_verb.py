@@ -11,30 +11,30 @@ from finalstage.cli import config, dot, picture, plan_json, plan_text, terminal
 from finalstage.cli.looking import Looking
 from finalstage.cli.outlook import Outlook, look
 from finalstage.cli.output import Output
+from finalstage.cli.parsing import add_verb
 from finalstage.cli.problems import Problem
 from finalstage.cli.sizes import counted
 
-EXAMPLES = """\
-examples:
-  finalstage plan                     the whole machine
-  finalstage plan /home vg/swap       what stands on these, and what they stand on
-  finalstage plan UUID=4f2a-91c0      any name will do: /dev/md0, a mount point, a loop's file
-  finalstage plan --svg >plan.svg     a picture
-  finalstage plan --dot | dot -Tpdf >plan.pdf
-  finalstage plan --json | jq '.layers[] | select(.fate.what == "seal")'
-"""
+EXAMPLES = (
+    ("plan", "the whole machine"),
+    ("plan /home vg/swap", "what stands on these, and what they stand on"),
+    ("plan UUID=4f2a-91c0", "any name will do"),
+    ("plan --svg >plan.svg", "a picture"),
+    ("plan --dot | dot -Tpdf >plan.pdf", "a graph"),
+    ("plan --json | jq '.layers[].fate'", "for programs"),
+)
 
 
 def add_to(verbs: Any) -> None:
     """Add the parser of this verb."""
-    parser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "plan",
         help="show what lies on what, and the steps in which it would be closed",
         description="Shows the layers of storage as a tree, from the disks up to the mounts, then"
         " the steps in which they would be closed at shutdown, and what would be sealed rather than"
         " closed. Changes nothing.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     parser.add_argument(
         "targets",

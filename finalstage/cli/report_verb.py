@@ -9,29 +9,29 @@ from typing import Any
 from finalstage.cli import places, report_text, terminal
 from finalstage.cli.errors import RefusalError
 from finalstage.cli.output import Output
+from finalstage.cli.parsing import add_verb
 from finalstage.cli.places import Found
 from finalstage.cli.problems import Problem
 from finalstage.cli.shutdown import NoReportError, Shutdown, read
 
-EXAMPLES = """\
-examples:
-  finalstage report                   what happened at the last shutdown
-  finalstage report --svg >last.svg   a picture of it
-  finalstage report --json | jq '.lines[] | select(.problem) | .words'
-  finalstage report /dev/sdb3         of another machine, from its disk
-"""
+EXAMPLES = (
+    ("report", "what happened at the last shutdown"),
+    ("report --svg >last.svg", "a picture of it"),
+    ("report --json | jq '.lines[].words'", "for programs"),
+    ("report /dev/sdb3", "of another machine, from its disk"),
+)
 
 
 def add_to(verbs: Any) -> None:
     """Add the parser of this verb."""
-    parser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "report",
         help="show what happened at the last shutdown",
         description="Shows the report that the stage has kept in an EFI variable, in pstore, or on"
         " the partition that the configuration names (report.place), the latest of them; or the one"
         " in FILE.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     parser.add_argument(
         "file",

@@ -14,6 +14,7 @@ from typing import Any
 
 from finalstage.cli import payload, setup
 from finalstage.cli.errors import RefusalError, TargetError
+from finalstage.cli.parsing import add_verb
 from finalstage.cli.problems import Problem
 from finalstage.cli.staging import USUAL, stage
 from finalstage.cli.targets import find, shown
@@ -32,13 +33,18 @@ BUTTON = "wipe-keys"
 
 def add_to(verbs: Any) -> None:
     """Add the parser of this verb."""
-    parser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         BUTTON,
         help="the panic button: wipe the keys of encrypted devices out of memory, at once",
         description="Asks nothing, writes nothing out, and cannot be undone: what stands on a"
         " device without its key waits or fails. The key of root's device is the last. TARGET is"
         " an encrypted device, what lies on one or what one lies on, by any of its names.",
-        epilog="With --wait it stays in memory, and does it when SIGUSR1 comes.",
+        examples=(
+            ("wipe-keys --all --poweroff", "everything, and off"),
+            ("wipe-keys /mnt/backup", "of one disk, by what is mounted from it"),
+            ("wipe-keys --all --wait", "stay in memory, and do it when SIGUSR1 comes"),
+        ),
     )
     parser.add_argument("targets", metavar="TARGET", nargs="*", help="whose keys to wipe")
     parser.add_argument(

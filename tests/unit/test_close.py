@@ -170,7 +170,7 @@ def test_a_process_in_it_is_named_and_nothing_closed() -> None:
         (["--all", "crypt"], NOT_UNDERSTOOD, "name each TARGET, or say --all, not both"),
         (["--all", "--timeout=0"], NOT_UNDERSTOOD, "'0' is no time span from 1s to 24h"),
         (["--all", "--timeout=soon"], NOT_UNDERSTOOD, "'soon' is no time span"),
-        (["--nothing"], NOT_UNDERSTOOD, "unrecognized arguments: --nothing"),
+        (["--nothing"], NOT_UNDERSTOOD, "not understood: --nothing"),
         (["./no such\nthing"], NOT_UNDERSTOOD, "'./no such\\nthing': no such target"),
         (["crypt", "crypt"], NOT_UNDERSTOOD, "crypt is named twice"),
         (["crypt", "dm-0"], NOT_UNDERSTOOD, "crypt and dm-0 are both crypt crypt"),

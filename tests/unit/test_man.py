@@ -109,7 +109,7 @@ def test_the_examples_can_be_typed() -> None:
         source("finalstage.8").partition("# EXAMPLES")[2],
         re.MULTILINE,
     )
-    assert len(examples) == 8
+    assert len(examples) == 11
     for example in examples:
         cli.parser().parse_args(shlex.split(example)[1:])
 

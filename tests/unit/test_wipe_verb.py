@@ -124,7 +124,7 @@ def test_what_makes_no_sense(
         ("--all --scrub --on-file=now", "pressed: --all --scrub --on-file=now"),
         ("--wait --on-file now", "nothing was named to wipe"),
         ("--all --on-file", "expected one argument"),
-        ("--all --on-file now --harder", "unrecognized arguments: --harder"),
+        ("--all --on-file now --harder", "not understood: --harder"),
     ],
 )
 def test_the_button_is_pressed_before_anything_is_unpacked(words: str, said: str) -> None:
