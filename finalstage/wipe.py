@@ -33,9 +33,8 @@ ASKED_FOR = "--wipe-keys"
 STANDARD_OUTPUT = 1
 SCAN_SECONDS = 2.0
 LOCK_SECONDS = 0.2
-"""For keys of directories. The keys go at once, then what is dirty below them is written, which
-waits for ever where the launcher has sealed the device already: do_remove_key() in
-fs/crypto/keyring.c."""
+"""For keys of directories. They go at once; then what is dirty is written, which waits for ever
+where the launcher has sealed the device already: do_remove_key() in fs/crypto/keyring.c."""
 
 WHOLE_SECONDS = 15.0
 """For sealing, where something below does not answer."""
