@@ -160,6 +160,8 @@ def _why_not(kernel: Kernel, layer: Layer, seen: Seen) -> str:
         return layers.NO_WAYS[layer.kind]
     if isinstance(layer, Swap) and (why := swap.refusal(kernel, layer)):
         return why
+    if isinstance(layer, Mount) and layer.is_api:
+        return ""  # it is taken from its place even if somebody uses it
     for daemon in seen.daemons:
         if any(words.startswith(daemon) for words in facts.processes):
             return f"held by {daemon}, a storage daemon, which is not ended"

@@ -107,6 +107,13 @@ def test_what_a_storage_daemon_holds_stays() -> None:
     assert what(found) == {"disk": FLUSH, "secret": CLOSE, "/x": CLOSE}
 
 
+def test_what_it_holds_of_the_kernels_own_file_systems_is_no_harm() -> None:
+    held = {"/dev": Facts(processes=("nbd-client[7] (open file)",))}
+    layers = (*ROOT, mount("/dev", "/", type="devtmpfs", shown=False))
+    found = fates(*layers, daemons=frozenset(("nbd-client[7]",)), facts=held)
+    assert {fate.what for fate in found.values()} == {FLUSH, CLOSE}
+
+
 def test_swap_for_which_there_is_no_memory_stays() -> None:
     files = {
         "/proc/swaps": "Filename Type Size Used Priority\n/swap file 90000 81920 -2\n",

@@ -46,9 +46,10 @@ PICTURED = Stack(
 USERS = """
 cp /run/holder /run/postgres; cp /run/holder /run/@keeper
 cd /run; /run/postgres /srv/data </dev/null >/dev/null 2>&1 &
-cd /run; PATH=/run @keeper /vault/keys </dev/null >/dev/null 2>&1 &
-until [ -f /srv/data ] && [ -f /vault/keys ]; do :; done"""
-"""Who is at work there: the second calls itself a storage daemon, and so is not ended."""
+(exec </vault/lost+found; PATH=/ exec /bin/busybox chroot /run @keeper /held >/run/said 2>&1) &
+until [ -f /srv/data ] && [ -f /run/held ]; do :; done"""
+"""Who is at work there. The second calls itself a storage daemon, and so is not ended; it keeps away
+from root, as such daemons should, but has something of a volume open."""
 
 
 async def draw(living: Living) -> None:
