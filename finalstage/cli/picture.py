@@ -165,7 +165,8 @@ def _box(out: svg.Drawing, outlook: Outlook, layer: Layer, x: float, y: float) -
     words = ", ".join(
         filter(None, (facts.encryption or printable(layer.type), sizes.shown(facts.size)))
     )
-    below = f"{fate.what}s: {fate.why}" if fate.stays else f"held by {held}" if held else ""
+    said = {SEAL: "sealed", REMAIN: "remains"}.get(fate.what, "")
+    below = f"{said}: {fate.why}" if fate.stays else f"held by {held}" if held else ""
     line = y + (18 if below else 24)
     name = svg.cut(printable(layer.name), 13 * svg.BOLD, room - 6, front=layer.name.startswith("/"))
     out.words(left, line, name, 13, colour=ink, bold=True, look=looks[0])

@@ -48,8 +48,8 @@ cp /run/holder /run/postgres; cp /run/holder /run/@keeper
 cd /run; /run/postgres /srv/data </dev/null >/dev/null 2>&1 &
 (exec </vault/lost+found; PATH=/ exec /bin/busybox chroot /run @keeper /held >/run/said 2>&1) &
 until [ -f /srv/data ] && [ -f /run/held ]; do :; done"""
-"""Who is at work there. The second calls itself a storage daemon, and so is not ended; it keeps away
-from root, as such daemons should, but has something of a volume open."""
+"""Who is at work there. The second calls itself a storage daemon, and so is not ended; it keeps
+away from root, as such daemons should, but has something of a volume open."""
 
 
 async def draw(living: Living) -> None:
