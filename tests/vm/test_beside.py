@@ -62,7 +62,7 @@ find /dev '(' -type b -o -type l ')' -printf '%p %l\n' | sort
 ls -d /dev/two /dev/md 2>/dev/null || :
 ls /run/udev/data | grep ^b
 find /run/udev/links /run/udev/tags -name '[bc]*:*' | sort
-find /run/lvm /run/lock/lvm /run/cryptsetup /run/mdadm ! -name hints | sort
+find /run/lvm /run/lock/lvm /run/cryptsetup /run/mdadm ! -name hints ! -path '*/pvs_*' | sort
 cat /run/mdadm/map
 lvs --noheadings -o lv_full_name,lv_attr; vgs --noheadings; pvs --noheadings; dmsetup ls
 systemctl list-units --no-legend --failed
@@ -111,17 +111,14 @@ def blobs() -> dict[str, bytes]:
 
 def test_beside_systemd_and_udev() -> None:
     async def act(living: Living) -> None:
-        await living.run(BUILT)
-        # By now udev's rules have never activated it; what they leave in /run is to be there too.
-        await living.run(f"{BY_ITS_TOOLS}\n{AGAIN}\n{OPENED}")
+        await living.run(f"{BUILT}\n{OPENED}")
         before = await living.run(SEEN)
         await living.run(BY_ITS_TOOLS)
         control = await living.run(SEEN)
         assert "two/srv" in before and "two/srv" not in control
         await living.run(f"{AGAIN}\n{OPENED}")
 
-        names_what_would_come_back(await living.call("close", "data", "/dev/md/array", "--dry-run"))
-        await waits_for_a_lock(living)
+        names_what_would_come_back(await waits_for_a_lock(living))
         await refuses_what_is_shared(living)
         await living.run(r"systemctl stop needy.service 'spo\x20ol.automount'")
         await holds_the_lock(living)
@@ -141,7 +138,6 @@ def test_beside_systemd_and_udev() -> None:
 
 def names_what_would_come_back(answer: Answer) -> None:
     """Units, a service, an automount, and udev's rules for what stays."""
-    assert answer.status == 0, answer.text
     for words in (
         "srv.mount (/etc/fstab), started when another unit needs it; `systemctl mask --runtime",
         "needy.service, which is restarted when it ends, needs ext4 /srv; `systemctl stop needy.s",
@@ -151,13 +147,14 @@ def names_what_would_come_back(answer: Answer) -> None:
         assert words in answer.text, answer.text
 
 
-async def waits_for_a_lock(living: Living) -> None:
+async def waits_for_a_lock(living: Living) -> Answer:
     """Somebody works on the volume group, and does not end."""
     await living.run(f"flock {LOCK} sleep 12345 & until ! flock -n {LOCK} true; do :; done")
-    answer = await living.call("close", "two/srv", "--yes")
+    answer = await living.call("close", "data", "/dev/md/array", "--yes")
     assert answer.status == 1, answer.text
     assert "volume group two is locked by flock[" in answer.text
     await living.run("mountpoint -q /srv; pkill -x flock; pkill -f 'sleep 12345'")
+    return answer
 
 
 async def refuses_what_is_shared(living: Living) -> None:
