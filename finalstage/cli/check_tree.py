@@ -48,55 +48,58 @@ def _not_staged(entry: Entry | None) -> Finding:
 
 
 def staged(root: Path, machine: Machine, noexec: bool) -> Iterator[Finding]:
-    """Look at a tree that is mounted."""
-    carried = machine.setup.carried
-    if noexec:
-        found = f"{root} is mounted noexec, so nobody can execute what is staged there"
-        yield Finding("tree", PROBLEM, found, STAGE)
-        return
+    """Look at a tree that is mounted; start it only where all else is well."""
     try:
-        wrong = [line.partition(": ")[0] for line in payload.differences(root)]
-        paths = len(payload.read_manifest()) + len(carried.entries)
-        size = payload.tree_size() + carried.size
+        found = list(_whole(root, machine.setup.carried, noexec))
     except payload.PayloadError as error:
         yield Finding("tree", UNKNOWN, f"nothing to compare {root} with: {error}", "run make dist")
         return
-    if wrong:
-        yield Finding(
-            "tree", PROBLEM, f"{root} is not what this program stages: {some(wrong)}", STAGE
-        )
-        return
-    yield Finding("tree", OK, f"{root} holds all {paths} paths, {size / MIB:.1f} MiB")
-    if machine.unread:
-        current = hidden("current", "whether the tree carries what was set up")
-    else:
-        current = _current(root, carried)
-    yield current
+    current = _current(root, machine)
+    if current.verdict != OK or found[0].verdict == OK:  # else it is not as it would be staged
+        found.append(current)
+    yield from found
     if not machine.as_root:
         yield hidden("start", "whether launcher and stage can be started")
         yield hidden(
             "closure", "whether programs that are carried find their libraries in the tree"
         )
-        return
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield _starts(descriptor)
-        if current.verdict == OK:  # else it would be looked for what is not there yet
-            yield _closed(descriptor, carried)
-    finally:
-        os.close(descriptor)
+    elif all(each.verdict == OK for each in found):
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield _starts(descriptor)
+            yield _closed(descriptor, machine.setup.carried)
+        finally:
+            os.close(descriptor)
 
 
-def _current(root: Path, carried: Carried) -> Finding:
+def _whole(root: Path, carried: Carried, noexec: bool) -> Iterator[Finding]:
+    """Compare the tree with what this build has, and say whether it can be executed."""
+    wrong = [line.partition(": ")[0] for line in payload.differences(root)]
+    if noexec:
+        found = f"{root} is mounted noexec, so nobody can execute what is staged there"
+        yield Finding("tree", PROBLEM, found, STAGE)
+    if wrong:
+        found = f"{root} is not what this program stages: {some(wrong)}"
+        yield Finding("tree", PROBLEM, found, STAGE)
+    if not noexec and not wrong:
+        paths = len(payload.read_manifest()) + len(carried.entries)
+        size = (payload.tree_size() + carried.size) / MIB
+        yield Finding("tree", OK, f"{root} holds all {paths} paths, {size:.1f} MiB")
+
+
+def _current(root: Path, machine: Machine) -> Finding:
     """Compare what it carries with what was set up for this machine."""
+    carried = machine.setup.carried
+    if machine.unread:
+        return hidden("current", "whether the tree carries what was set up")
     stale = carried.differences(root)
     if stale:
         which = [path for path in stale if path != MANIFEST] or ["it carries what is not set up"]
         found = f"the tree is older than the configuration or the hooks: {some(which)}"
         return Finding("current", PROBLEM, found, STAGE)
     count = len(carried.contents)
-    what = f"and the {count} files that are carried" if count else "and nothing has to be carried"
-    return Finding("current", OK, f"the tree is that of this build, {what}")
+    what = f"with {count} files for this machine" if count else "and nothing has to be carried"
+    return Finding("current", OK, f"the tree is as it would be staged now, {what}")
 
 
 def _starts(root: int) -> Finding:

@@ -83,6 +83,7 @@ def test_a_damaged_tree_is_named_with_what_is_damaged(
 ) -> None:
     damage(tree)
     found = look()
+    assert [each.name for each in found] == ["tree", "memory"]
     assert problems(found) == ["tree"]
     assert ("usr/stage" if damage is cut else "finalstage") in found[0].found
     assert found[0].remedy == "finalstage stage"
@@ -177,7 +178,7 @@ def test_no_payload_to_compare_with(tree: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(payload, "payload_dir", none)
     (finding,) = look()
-    assert (finding.verdict, finding.remedy) == (UNKNOWN, "run make dist")
+    assert (finding.name, finding.verdict, finding.remedy) == ("tree", UNKNOWN, "run make dist")
 
 
 @pytest.mark.parametrize(("free", "verdict"), [(None, UNKNOWN), (1 << 20, WARNING), (1 << 30, OK)])

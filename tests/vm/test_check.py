@@ -19,41 +19,34 @@ ON_PATH = "export PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Damage:
-    """Shell text that does it, and the findings that name it, with words of each. `mend` is what a
-    person does where a remedy is no command."""
+    """Shell text that does it, and the findings that name it, with words of each."""
 
     does: str
     named: tuple[tuple[str, str], ...]
-    mend: str = ""
 
 
 STAGE = "finalstage stage"
-OF_SYSTEMD = "printf '[systemd]\\nshutdown-tree = \"%s\"\\n' {} >/etc/finalstage.toml"
 
 # Several at once where one does not hide another: each call takes seconds.
 DAMAGES = (
     Damage(
         f"truncate -s 100000 {TREE}/usr/lib/finalstage/stage; echo : >>{LOOK_AFTER};"
-        "systemctl disable finalstage.service",
+        "echo 'width = 8' >/etc/finalstage.toml; systemctl disable finalstage.service;"
+        f"mount -o remount,bind,noexec {TREE}",
         (
+            ("tree", "is mounted noexec"),
             ("tree", "is not what this program stages: usr/lib/finalstage/stage"),
+            ("current", "etc/finalstage.conf"),
             ("installed", f"{LOOK_AFTER} is not as it was installed"),
             ("unit", "finalstage.service is disabled"),
         ),
     ),
-    Damage(f"mount -o remount,bind,noexec {TREE}", (("tree", "is mounted noexec"),)),
-    Damage("echo 'width = 8' >/etc/finalstage.toml", (("current", "etc/finalstage.conf"),)),
     Damage(
         f"{STAGE} --stand-in; umount {TREE}; mount -t tmpfs theirs {TREE}",
         (
             ("tree", "is not finalstage's: tmpfs theirs"),
             ("caller", "the launcher of an older tree stands in"),
         ),
-    ),
-    Damage(
-        f"{OF_SYSTEMD.format('other')}; umount {TREE}",
-        (("tree", "is left to dracut"), ("caller", "the launcher of an older tree")),
-        f"{OF_SYSTEMD.format('finalstage')}; {STAGE}",
     ),
 )
 
@@ -68,12 +61,12 @@ async def damage_and_mend(living: Living) -> None:
         await living.run(f"{ON_PATH}; {damage.does}")
         found, status = await checked(living)
         assert status == 1 and not found["ready"], damage
-        wrong = {each["name"]: each for each in found["findings"] if each["verdict"] == "problem"}
-        assert list(wrong) == [name for name, _ in damage.named], wrong
-        for name, words in damage.named:
-            assert words in wrong[name]["found"]
-        remedies = dict.fromkeys(each["remedy"] for each in wrong.values())
-        await living.run(f"{ON_PATH}; {damage.mend or '; '.join(remedies)}")
+        wrong = [each for each in found["findings"] if each["verdict"] == "problem"]
+        assert [each["name"] for each in wrong] == [name for name, _ in damage.named], wrong
+        for each, (_, words) in zip(wrong, damage.named, strict=True):
+            assert words in each["found"]
+        remedies = dict.fromkeys(each["remedy"] for each in wrong)
+        await living.run(f"{ON_PATH}; {'; '.join(remedies)}")
     found, status = await checked(living)
     assert status == 0 and found["ready"], found
 
