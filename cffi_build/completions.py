@@ -1,6 +1,7 @@
 """The scripts by which shells complete the command line: made of its parser, by shtab.
 
-What an argument is called in the help says what it may be: TARGET, FILE, DIR; or it has choices.
+What an argument is called in the help says what it may be: TARGET, FILE, PATH or DIR. Or it has
+choices.
 """
 
 import argparse
@@ -88,6 +89,7 @@ KINDS = {
         "fish": "(_finalstage_targets)",
     },
     "FILE": {**shtab.FILE, "bash": "_finalstage_compgen_files"},
+    "PATH": {**shtab.FILE, "bash": "_finalstage_compgen_files"},
     "DIR": {**shtab.DIR, "bash": "_finalstage_compgen_dirs"},
 }
 """By what an argument is completed, by its name in the help."""

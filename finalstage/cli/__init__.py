@@ -12,7 +12,7 @@ from finalstage.cli import apart
 from finalstage.cli.errors import DONE, FAILED, INTERRUPTED, NOT_UNDERSTOOD, RefusalError
 from finalstage.cli.parsing import Parser, UsageError, unknown
 from finalstage.cli.problems import ProblemsError
-from finalstage.cli.voice import Voice, open_standard_streams, reason
+from finalstage.cli.voice import Voice, reason
 
 VERBS = {
     "install": "install_verbs",
@@ -51,7 +51,6 @@ def parser(wanted: Iterable[str] = VERBS) -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; return its exit status."""
-    open_standard_streams()
     voice = Voice()
     return _status(voice, lambda: _run(sys.argv[1:] if arguments is None else arguments, voice))
 

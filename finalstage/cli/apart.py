@@ -35,7 +35,6 @@ def call(function: Callable[[], int]) -> int:
     What stops a program stops that one, which does as it sees fit. Told so a second time, it is
     left behind.
     """
-    sys.stdout.flush()
     ours, theirs = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until somebody is there to heed them
     child = os.fork()
@@ -70,7 +69,6 @@ def _work(function: Callable[[], int], answer: int) -> NoReturn:
     status = FAILED
     try:
         status = function()
-        sys.stdout.flush()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

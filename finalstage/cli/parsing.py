@@ -43,7 +43,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_verb(
-    verbs: Any, name: str, help: str, description: str, examples: Sequence[Example]
+    verbs: Any,
+    name: str,
+    help: str,
+    description: str,
+    examples: Sequence[Example],
 ) -> argparse.ArgumentParser:
     """Add the parser of a verb to what add_subparsers() has returned, with examples in its help."""
     parser: argparse.ArgumentParser = verbs.add_parser(

@@ -18,16 +18,6 @@ ERROR, PROBLEM = "bold red", "bold yellow"
 """In rich's words."""
 
 
-def open_standard_streams() -> None:
-    """Open /dev/null where a standard stream is closed: what is opened next would else have its
-    number, and get what is printed."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
 class Voice:
     """Says things on standard output and standard error."""
 

@@ -92,12 +92,6 @@ def test_a_verb_goes_on_where_it_cannot_complain(script: str, tmp_path: Path) ->
     assert b"odd" not in ran.stdout + ran.stderr
 
 
-def test_what_is_opened_is_never_a_standard_stream(tmp_path: Path) -> None:
-    """Else what is printed would land in the next file that is opened: a device, maybe."""
-    shell("$verb <&- >&- 2>&-", tmp_path)
-    assert (tmp_path / "done").read_text() == "done"
-
-
 @pytest.mark.parametrize("words", ["--help", "--version", "help stage"])
 def test_help_that_cannot_be_written(words: str) -> None:
     line = f"{sys.executable} -m cffi_build.entry_cli {words} >/dev/full"
