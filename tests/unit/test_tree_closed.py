@@ -176,6 +176,12 @@ def test_slow_modules_are_not_in_it() -> None:
     assert slow & frozen_modules().keys() == set()
 
 
+def test_nothing_for_people_is_in_it() -> None:
+    tops = ("rich", "pygments", "shtab", "finalstage.cli")
+    assert [name for name in frozen_modules() if name.startswith(tops)] == []
+    assert [name for name in frozen_modules() if name.startswith("finalstage.kernel")]
+
+
 def test_no_function_imports_anything() -> None:
     """Only what importing the stage loads is in the tree, and nothing may be opened late."""
     late = {
