@@ -18,7 +18,7 @@ from finalstage.layers import swap
 from finalstage.layers.dm import Dm
 from finalstage.layers.mount import Mount
 from finalstage.layers.swap import Swap
-from finalstage.stack import Layer, Stack, circles, covering
+from finalstage.stack import Layer, Stack, circles, covering, io_below
 from finalstage.world import text
 
 CLOSE, FLUSH, SEAL, REMAIN, KEEP = "close", "flush", "seal", "remain", "keep"
@@ -129,12 +129,13 @@ def _staying(layer: Layer, why: str) -> Fate:
 
 
 def _stuck(kernel: Kernel, stack: Stack, seen: Seen) -> dict[str, str]:
-    """Return why layers will not close, by their ids: those that cannot, and what they stand on."""
+    """Return why layers will not close, by their ids: those that cannot, and what they write to.
+    What a mount that stays is mounted on can go: it is moved out of the way."""
     own = dict(_cannot_close(kernel, stack, seen))
     found: dict[str, str] = {}
     for id in own:
         title = stack.by_id[id].title
-        for lower in covering(stack, (id,)):
+        for lower in io_below(stack, (id,)):
             layer = stack.by_id[lower]
             if layer.closes and lower not in own and lower not in found:
                 found[lower] = f"held by {title}, which stays"

@@ -114,6 +114,14 @@ def test_what_it_holds_of_the_kernels_own_file_systems_is_no_harm() -> None:
     assert {fate.what for fate in found.values()} == {FLUSH, CLOSE}
 
 
+def test_what_a_mount_that_stays_is_mounted_on_can_go() -> None:
+    stays = mount("/x", "/", "secret", places=("/",))
+    held = {"/x": Facts(processes=("nbd-client[7] (open file)",))}
+    layers = (*ROOT, crypt("secret", "disk"), stays)
+    found = fates(*layers, daemons=frozenset(("nbd-client[7]",)), facts=held)
+    assert {id for id, fate in found.items() if fate.stays} == {"/x", "secret"}
+
+
 def test_swap_for_which_there_is_no_memory_stays() -> None:
     files = {
         "/proc/swaps": "Filename Type Size Used Priority\n/swap file 90000 81920 -2\n",
