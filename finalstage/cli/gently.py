@@ -8,13 +8,13 @@ changed, what is still held is not marked to go later, and what cannot be writte
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EBUSY, EIO, ENODEV, ENXIO
+from errno import EBUSY, EIO, ENODEV, ENOMEM, ENXIO
 
 from finalstage import layers, mountinfo
 from finalstage.kernel import Kernel
 from finalstage.layers.monitor import END_SECONDS, TICK, Monitor, is_running
 from finalstage.layers.mount import Mount, unmount
-from finalstage.layers.swap import Swap, require_memory
+from finalstage.layers.swap import Swap, refusal
 from finalstage.monitors import is_there
 from finalstage.stack import Layer
 from finalstage.world import mount_id
@@ -61,7 +61,8 @@ def _mount(kernel: Kernel, layer: Layer) -> None:
 def _swap(kernel: Kernel, layer: Layer) -> None:
     """Switch it off, by the kernel's own reckoning of what memory there is."""
     assert isinstance(layer, Swap)
-    require_memory(kernel, layer)
+    if why := refusal(kernel, layer):
+        raise OSError(ENOMEM, why, layer.path)
     kernel.swapoff(layer.path, layer.area)
 
 

@@ -198,19 +198,13 @@ def refusals(kernel: Kernel, selection: Selection, needed: Mapping[str, Need]) -
             found.append(f"{what}: {why}; {remedy}")
         elif layer.id not in depths:
             found.append(f"{what}: it stands on itself, in a circle; finalstage breaks such only")
-        elif isinstance(layer, Swap):
-            found += _without_memory(kernel, layer)
+        elif isinstance(layer, Swap) and (why := swap.refusal(kernel, layer)):
+            found.append(f"{what}: {why}; end some processes, or have another swap area")
     for layer in (*selection.closing, *selection.flushed):
         if isinstance(layer, Dm) and layer.suspended:
             remedy = f"`dmsetup resume {layer.name}`, or have who did that go on"
             found.append(f"cannot close {layer.title}: it is suspended; {remedy}")
     return found
-
-
-def _without_memory(kernel: Kernel, layer: Swap) -> list[str]:
-    why = swap.refusal(kernel, layer)
-    remedy = "end some processes, or have another swap area"
-    return [f"cannot close {layer.title}: {why}; {remedy}"] if why else []
 
 
 def losses(selection: Selection) -> list[str]:

@@ -59,13 +59,16 @@ def scan(kernel: Kernel, world: World) -> list[Swap]:
 
 
 def close(kernel: Kernel, layer: Layer) -> None:
-    """Switch it off, if there is memory for what is in it.
+    """Switch it off, if there is memory for what is in it. Else ENOMEM, before anything is tried:
+    who calls swapoff(2) is the first to be killed when the kernel runs out of memory. What has been
+    swapped out may still go with a file system in memory, or with a process.
 
     The kernel reckons with the whole of the area, not with what is in use of it, if it was told to
     be strict: __vm_enough_memory() in mm/util.c.
     """
     assert isinstance(layer, Swap)
-    require_memory(kernel, layer)
+    if why := refusal(kernel, layer):
+        raise OSError(ENOMEM, why, layer.path)
     try:
         kernel.swapoff(layer.path, layer.area)
     except OSError as error:
@@ -75,16 +78,8 @@ def close(kernel: Kernel, layer: Layer) -> None:
         kernel.swapoff(layer.path, layer.area)
 
 
-def require_memory(kernel: Kernel, layer: Swap) -> None:
-    """ENOMEM if there is no memory for what is in it, before anything is tried: who calls
-    swapoff(2) is the first to be killed when the kernel runs out of memory."""
-    if why := refusal(kernel, layer):
-        raise OSError(ENOMEM, why, layer.path)
-
-
 def refusal(kernel: Kernel, layer: Swap) -> str:
-    """Return why there is no switching it off now, "" where nothing is in the way. What has been
-    swapped out may still go with a file system in memory, or with a process."""
+    """Return why there is no switching it off now, "" where nothing is in the way."""
     used = sum(area.used for area in swaps(kernel, []) if area.path == layer.path)
     fits = _fits(kernel, used + SPARE_KIB)
     return "" if fits else f"no memory for {used >> 10} MiB that are in it"
