@@ -8,6 +8,7 @@ device is sealed. What it says goes to the launcher, which never makes it wait.
 from __future__ import annotations
 
 import gc
+import posix
 
 from finalstage import fscrypt, handover, keys, scrub
 from finalstage.bounded import bind, together
@@ -24,6 +25,8 @@ from finalstage.world import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from finalstage.kernel import Kernel
     from finalstage.lines import Line
 
@@ -51,11 +54,11 @@ WAITED_FOR = frozenset(("md", "bcache"))
 """Kinds of layers that reboot(2) has write their superblocks."""
 
 
-def main(arguments: list[str]) -> int:
-    """Wipe keys, and say so; return the exit status."""
+def main(arguments: list[str]) -> NoReturn:
+    """Wipe keys, say so, and end; threads that hang are not waited for, nor ended one by one."""
     gc.disable()
     kernel = faulty.wrap(LinuxKernel(console=STANDARD_OUTPUT), environment())
-    return run(kernel, arguments[2:])
+    posix._exit(run(kernel, arguments[2:]))
 
 
 def run(kernel: Kernel, words: list[str]) -> int:
