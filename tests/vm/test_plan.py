@@ -100,11 +100,11 @@ async def as_nobody(living: Living) -> None:
 
 async def by_uuid_without_udev(living: Living) -> None:
     assert not (await living.run("ls /dev/disk/by-uuid 2>/dev/null || true")).strip()
-    uuid = (await living.run("dd if=/dev/md0 bs=1 skip=168 count=36 2>/dev/null")).strip()
+    uuid = (await living.run("dd if=/dev/md0 bs=1 skip=168 count=36 2>/dev/null; echo")).strip()
     found = await plan(living, f"UUID={uuid}")
     (target,) = found["targets"]
     assert found["by"]["raid1 md0"]["id"] == target
-    members = (await living.run(f"cat {MIRROR}/uuid")).strip()
+    members = (await living.run(f"cat {MIRROR}/uuid; echo")).strip()
     assert (await plan(living, f"UUID={members}"))["targets"] == [target]
     found = await plan(living, "vg/root", ODD)
     assert {layer["title"] for layer in found["layers"] if layer["context"]} >= {"crypt crypt"}
