@@ -114,7 +114,7 @@ async def what_is_no_target(living: Living) -> None:
     await living.run("mkfifo /run/pipe; mknod /run/none b 250 0")
     for words, why in (
         (("/nowhere",), "/nowhere: no such target"),
-        (("no\nwhere",), r"'no\\nwhere': no such target"),
+        (("no\nwhere",), r"'no\nwhere': no such target"),
         (("/run/pipe",), "/run/pipe is neither a mount point nor a block device"),
         (("/run/none",), "/run/none is a block device that is not in use here"),
         (("crypt", "/dev/mapper/crypt"), "crypt and /dev/mapper/crypt are both crypt crypt"),
