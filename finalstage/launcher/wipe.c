@@ -157,6 +157,23 @@ static void collect(void)
     close(ends[1]);
 }
 
+/* As aside(), while the stage runs: so its end is noted, whoever reaps it. */
+static int beside(struct child *stage, int (*act)(void *), void *argument, long milliseconds)
+{
+    struct child both[2] = {*stage};
+    long until = now() + milliseconds;
+
+    if (start_child(&both[1], act, argument) < 0)
+        return act(argument);
+    while (both[1].running && now() < until)
+        pause_until(until, both, 2, NULL);
+    *stage = both[0];
+    if (!both[1].running)
+        return WIFEXITED(both[1].status) ? WEXITSTATUS(both[1].status) : -1;
+    kill(both[1].pid, SIGKILL);
+    return -1;
+}
+
 /* Returns the exit status. */
 static int press(const struct order *order, char **environment)
 {
@@ -170,20 +187,20 @@ static int press(const struct order *order, char **environment)
     come_first(); /* all of this while it starts */
     dm_open();
     if (order->all) {
-        aside("wipe keys", wipe_at_once, NULL, SECOND);
-        aside("say what was done", write_to_caller, NULL, SHOW_TIME);
+        beside(&stage, wipe_at_once, NULL, SECOND);
+        beside(&stage, write_to_caller, NULL, SHOW_TIME);
         forbid_panics();
     }
     prepare_down();
     wait_for_sealing(&stage, &told);
     if (!told.sealed && order->all) {
         say("sealing without the stage, which would also clear keyrings");
-        status = aside("seal", seal, &until, SEAL_TIME + 2 * SECOND) != 0;
+        status = beside(&stage, seal, &until, SEAL_TIME + 2 * SECOND) != 0;
     } else if (!told.sealed && !has_said(&stage)) {
         say("A KEY MAY REMAIN IN MEMORY: the stage did not come to its end");
     }
     until = now() + (order->scrub ? SCRUB_TIME : REST_TIME);
-    aside("say what was done", write_to_caller, NULL, SHOW_TIME);
+    beside(&stage, write_to_caller, NULL, SHOW_TIME);
     while (stage.running && now() < until) {
         if (!strcmp(told.phase, "done") && until > now() + SECOND)
             until = now() + SECOND; /* it may wait for a disk that is sealed, and never end */
@@ -191,7 +208,7 @@ static int press(const struct order *order, char **environment)
     }
     if (told.sealed)
         status = has_said(&stage) ? WEXITSTATUS(stage.status) : 0;
-    aside("say what was done", write_to_caller, NULL, SHOW_TIME);
+    beside(&stage, write_to_caller, NULL, SHOW_TIME);
     if (order->poweroff)
         go_down("poweroff");
     return status;
