@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from finalstage.cli.running import Need
 from finalstage.kernel import Kernel
@@ -83,11 +83,18 @@ def of_targets(
 
 def of_all(stack: Stack, below: bool, needed: Mapping[str, Need]) -> Selection:
     """Select all storage that can be closed and that nothing stands on which has to stay; what does
-    not close of it is written out. Disks behind a network are let go with `below` only."""
+    not close of it is written out. Disks behind a network are let go with `below` only. What is no
+    storage, such as /dev/shm, goes only with something that it is mounted on."""
     edges = firm(stack)
     storage = {layer.id for layer in edges.layers if _is_storage(edges, layer)}
     disks = {layer.id for layer in edges.closing if _is_remote(layer)}
-    return _selection(stack, set(), resting(edges, storage), needed, disks if below else ())
+    whole = _selection(stack, set(), resting(edges, storage), needed, disks if below else ())
+    going = resting(edges, whole.ids & storage)
+    return replace(
+        whole,
+        closing=tuple(layer for layer in whole.closing if layer.id in going),
+        kept=tuple((layer, why) for layer, why in whole.kept if layer.id in storage),
+    )
 
 
 def _selection(

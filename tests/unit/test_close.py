@@ -83,6 +83,16 @@ def test_all_leaves_what_is_needed_and_the_disks_behind_a_network() -> None:
     assert "nbd0" in titles(chosen.closing)
 
 
+def test_all_leaves_what_is_no_storage_but_on_what_goes() -> None:
+    proc = mount(6, "/proc", ROOT.id, type="proc", device="0:20", places=(ROOT.id,))
+    beside = mount(7, "/dev/shm", ROOT.id, type="tmpfs", device="0:41", places=(ROOT.id,))
+    above = mount(8, "/data/tmp", DATA.id, type="tmpfs", device="0:42", places=(DATA.id,))
+    stack = Stack((DISK, NET, ROOT, IMAGE, VOLUME, DATA, proc, beside, above))
+    chosen = of_all(stack, False, needs(stack, "/usr/bin/finalstage", "/"))
+    assert titles(chosen.closing) == ["vg-image", "vg-raid", "/data", "/data/tmp"]
+    assert titles(layer for layer, _ in chosen.kept) == ["/", "nbd0"]
+
+
 def test_what_is_in_memory_is_not_unmounted_for_a_swap_area() -> None:
     chosen = of_targets(Stack((NET, VOLUME, SWAP, SHM)), [SWAP], False, NOTHING)
     assert titles(chosen.closing) == ["/dev/x"]
