@@ -1,19 +1,21 @@
-"""Where the report is kept while the machine has no power: an EFI variable, pstore, a partition.
+"""Where the report is kept while the machine has no power: an EFI variable, pstore, a partition, a
+file on a vfat file system.
 
 Nothing that something stood on is ever written to: only a partition that the configuration names,
-which nobody had in use, and which holds an earlier report, or nothing.
+which nobody had in use, and which holds an earlier report, or nothing. The one thing that may have
+stood on it is that vfat file system itself, when it is unmounted.
 """
 
 from __future__ import annotations
 
-from errno import EPERM
-
-from finalstage import efi
+from finalstage import efi, vfat
 from finalstage.bounded import bounded
 from finalstage.kernel import SECTOR
 from finalstage.lines import Line
 from finalstage.report import MAGIC
+from finalstage.stack import covering
 from finalstage.value import Value
+from finalstage.vfat import refusal
 from finalstage.world import block_id, text_if_there
 
 TYPE_CHECKING = False
@@ -55,32 +57,40 @@ BLOCK_DEVICE, TYPE_OF_FILE = 0o060000, 0o170000
 
 class Place(Value):
     """Where it is to be kept: what the configuration says, and the device that this was when there
-    still was something to look it up in."""
+    still was something to look it up in, with the path of a file on it, if it is one."""
 
     name: str
     device: str = ""
+    file: str = ""
     problem: str = ""
 
 
-def refusal(words: str) -> OSError:
-    """Return an error that says why a place will not do."""
-    return OSError(EPERM, words)
-
-
-def look_up(kernel: Kernel, name: str, until: float) -> Place:
-    """Return the place that is called so; never raises."""
+def look_up(kernel: Kernel, name: str, old_root: str, until: float) -> Place:
+    """Return the place that is called so, if it is no device below `old_root`; never raises."""
     if name[:1] != "/":
         return Place(name)
-    found: list[str] = []
+    found: list[tuple[str, str]] = []
 
     def look() -> None:
-        stat = kernel.stat(name)
-        if stat.mode & TYPE_OF_FILE != BLOCK_DEVICE:
+        special, _, file = name.partition(vfat.WITHIN)
+        device = _device(kernel, special)
+        if not device and (file or name.startswith("/dev/")):
             raise refusal("it is no block device")
-        found.append(stat.special)
+        found.append((device, file) if device else vfat.find(kernel, old_root + name))
 
     error = bounded(kernel, "report", look, LOOK_UP_SECONDS, until)
-    return Place(name, problem=error) if error else Place(name, found[0])
+    return Place(name, problem=error) if error else Place(name, *found[0])
+
+
+def _device(kernel: Kernel, path: str) -> str:
+    """Return which block device this is, "" if none. OSError if it is not there, but should be."""
+    try:
+        stat = kernel.stat(path)
+    except FileNotFoundError:
+        if path.startswith("/dev/"):
+            raise
+        return ""
+    return stat.special if stat.mode & TYPE_OF_FILE == BLOCK_DEVICE else ""
 
 
 def keep(
@@ -99,7 +109,11 @@ def keep(
     said: list[str] = []
 
     def act() -> None:
-        if place.device:
+        if place.file:
+            _refuse_below(place, stack, taken)
+            vfat.put(kernel, place.device, place.file, written(MOST_ON_DEVICE))
+            said.append(f"kept the report in {place.name}")
+        elif place.device:
             _refuse_in_use(place, stack, taken)
             _on_device(kernel, place, written)
             said.append(f"kept the report on {place.name}")
@@ -136,6 +150,18 @@ def _refuse_in_use(place: Place, stack: Stack, taken: Container[str]) -> None:
         raise refusal("it is not there any more")
     if layer.closes or layer.id in taken or stack.above[layer.id]:
         raise refusal("something stood on it")
+
+
+def _refuse_below(place: Place, stack: Stack, taken: Container[str]) -> None:
+    """Raise OSError unless a file is on a device that stays, and on which nothing but its file
+    system stood."""
+    if stack.get(block_id(place.device)) is None:
+        raise refusal("its device is not there any more")
+    if stack.above[block_id(place.device)]:
+        raise refusal("its file system could not be unmounted")
+    below = covering(stack, (block_id(place.device),))
+    if any(id in taken or stack.by_id[id].closes for id in below):
+        raise refusal("something else stood on its device")
 
 
 def _on_device(kernel: Kernel, place: Place, written: Written) -> None:

@@ -21,6 +21,7 @@ from finalstage import (
     panics,
     processes,
     scrub,
+    vfat,
 )
 from finalstage.bounded import bind, bounded, together
 from finalstage.circle import break_open
@@ -214,7 +215,7 @@ class Stage:
         self.attempt("keep all records", self.keep_all_records)
         self.attempt("have the kernel hurry", bind(self.expedite_rcu, b"1"))
         name = self.request.options.report_place
-        self.place = keep.look_up(self.kernel, name, self.until)
+        self.place = keep.look_up(self.kernel, name, OLD_ROOT, self.until)
         if not self.request.as_pid1:
             self.console.problem("not started by PID 1: it stays, and with it what it holds")
 
@@ -628,11 +629,23 @@ class Stage:
     def keep(self) -> None:
         """Keep the report where it outlives the power, if the machine has such a place. A disk on
         which something stood is none."""
-        taken = self.used | io_below(self.stack, self.hung())
+        taken = self.used_beside_its_file() if self.place.file else self.used
+        taken = taken | io_below(self.stack, self.hung())
         until = self.leaving(DOWN_LEAVES / 2)
         self.say_all(
             keep.keep(self.kernel, self.place, self.stack, taken, self.remembered.written, until)
         )
+
+    def used_beside_its_file(self) -> set[str]:
+        """Return the layers on which something stood that is not the file system in which the
+        report is to be kept."""
+        its_own = (mount.KIND, vfat.KIND, self.place.device)
+        return {
+            id
+            for layer in self.seen.values()
+            if (layer.kind, layer.type, layer.device) != its_own
+            for id in layer.below
+        }
 
     def remaining(self) -> list[Layer]:
         """Return what is not closed and should be."""

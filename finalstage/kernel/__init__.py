@@ -257,6 +257,14 @@ class Kernel(Protocol):
     def mount_api(self, fstype: str, target: str) -> None:
         """mount(2) one of the kernel's own file systems."""
 
+    def mount_device(self, device: str, fstype: str, target: str) -> None:
+        """mount(2) a file system that lies on a device at `target`, which is made for it. What
+        drives it must be loaded. Can hang."""
+
+    def replace_file(self, path: str, data: bytes) -> None:
+        """Write a file anew beside the old one, if there is one, have it written out, and give it
+        the name of that. Can hang."""
+
     def make_mutable(self, path: str) -> None:
         """Take the immutable flag, as chattr(1) sets it, from a file."""
 

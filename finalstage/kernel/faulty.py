@@ -28,10 +28,10 @@ ACTING = frozenset(
     (
         "clear_keyrings", "clear_nbd", "create", "detach_loop", "dm_clear", "dm_load_error",
         "dm_message", "dm_remove", "dm_resume", "dm_suspend", "flush", "freeze", "thaw", "kill",
-        "lock_memory", "make_mutable", "mount_api", "move_mount", "overwrite_file", "pci_hide",
-        "reboot", "remount", "remove_encryption_key", "reset_scsi", "revoke_key", "run_hooks",
-        "run_moment", "scrub_memory", "stop_array", "swapoff", "sync", "syncfs", "umount", "write",
-        "write_device",
+        "lock_memory", "make_mutable", "mount_api", "mount_device", "move_mount", "overwrite_file",
+        "pci_hide", "reboot", "remount", "remove_encryption_key", "replace_file", "reset_scsi",
+        "revoke_key", "run_hooks", "run_moment", "scrub_memory", "stop_array", "swapoff", "sync",
+        "syncfs", "umount", "write", "write_device",
     )
 )  # fmt: skip
 """The methods that change something. Those that only look are no points of their own."""

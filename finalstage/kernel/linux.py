@@ -438,6 +438,33 @@ class LinuxKernel:
         kind = fstype.encode()
         check(lib.mount(kind, encode(target), kind, flags, ffi.NULL), target)
 
+    def mount_device(self, device: str, fstype: str, target: str) -> None:
+        try:
+            posix.mkdir(target, 0o700)
+        except FileExistsError:
+            pass  # it was mounted there before
+        node = f"/dev/.finalstage-mount{device}"
+        self._make_node(node, device, modes.S_IFBLK)
+        flags = lib.MS_NOSUID | lib.MS_NODEV | lib.MS_NOEXEC
+        try:
+            check(lib.mount(encode(node), encode(target), fstype.encode(), flags, ffi.NULL), target)
+        finally:
+            posix.unlink(node)
+
+    def replace_file(self, path: str, data: bytes) -> None:
+        folder, _, name = path.rpartition("/")
+        beside = encode(f"{folder}/.{name}.new")
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW | posix.O_CLOEXEC
+        fd = posix.open(beside, flags, 0o600)
+        try:
+            at = 0
+            while at < len(data):
+                at += posix.write(fd, data[at:])
+            posix.fsync(fd)
+        finally:
+            posix.close(fd)
+        posix.rename(beside, encode(path))
+
     def make_mutable(self, path: str) -> None:
         fd = posix.open(encode(path), posix.O_RDONLY | posix.O_CLOEXEC)
         try:

@@ -302,6 +302,8 @@ class Machine:
     # What lies at the beginning of devices, where that is not zero.
     contents: dict[str, bytes] = field(default_factory=dict)
     immutable: set[str] = field(default_factory=set)
+    # What was written to file systems, by device and path there.
+    kept_files: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def things(self) -> Iterator[Thing]:
         """Yield all that can hold something."""

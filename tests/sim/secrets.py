@@ -7,7 +7,8 @@ import stat as modes
 from collections.abc import Callable
 
 from finalstage.kernel import FileSystemKey, Stat
-from tests.sim.faults import error
+from tests.sim.faults import BlockedError, error
+from tests.sim.kinds.mount import Mount
 from tests.sim.machine import Machine
 
 MIB = 1 << 20
@@ -137,6 +138,26 @@ class Secrets:
         if len(data) > self.machine.efi_most:
             raise error(errno.EINVAL, path)
         self.machine.efi[path] = data
+
+    def mount_device(self, device: str, fstype: str, target: str) -> None:
+        self._enter("mount_device", device)
+        machine = self.machine
+        if device not in machine.devices:
+            raise error(errno.ENXIO, target)
+        if machine.blocked(device):
+            raise BlockedError(device, opens=True)
+        machine.mounts.append(Mount(900, machine.mounts[0].id, target, device, fstype))
+
+    def replace_file(self, path: str, data: bytes) -> None:
+        self._enter("replace_file", path)
+        mount = self.machine.resolve(path)
+        if mount.readonly:
+            raise error(errno.EROFS, path)
+        if self.machine.blocked(mount.device):
+            raise BlockedError(mount.device)
+        mount.dirty = True
+        files = self.machine.kept_files.setdefault(mount.device, {})
+        files[path[len(mount.target) :]] = data
 
     def time_of_day(self) -> float:
         return 1_700_000_000.5

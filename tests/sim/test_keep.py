@@ -6,11 +6,12 @@ import errno
 import os
 import pickle
 import random
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 
-from finalstage import keep
+from finalstage import keep, vfat
 from finalstage.cli.shutdown import Shutdown, from_log, read
 from finalstage.efi import VARIABLES
 from finalstage.report import MAGIC, Report
@@ -19,6 +20,7 @@ from tests.sim.draw import ERRORS, faults_from, machine_from
 from tests.sim.kernel import HANG, SimKernel
 from tests.sim.kinds.disk import Disk
 from tests.sim.kinds.mount import Mount
+from tests.sim.kinds.partition import Partition
 from tests.sim.machine import Machine, Process
 from tests.sim.properties import complaints
 from tests.sim.stacks import main_stack
@@ -36,6 +38,25 @@ def machine_with(content: bytes = b"", **fields: object) -> Machine:
     machine.contents[SPARE] = content
     for name, value in fields.items():
         setattr(machine, name, value)
+    return machine
+
+
+ESP, FILE = "254:81", "/boot/efi/EFI report"
+
+
+def fat(state: int = 0) -> bytes:
+    """The first sector of a file system that is FAT32, with its state."""
+    sector = bytearray(512)
+    sector[vfat.STATE_32], sector[510:] = state, vfat.SIGNATURE
+    return bytes(sector)
+
+
+def machine_with_esp(content: bytes | None = None) -> Machine:
+    """The main stack beside a disk with an EFI system partition."""
+    machine = machine_with()
+    machine.devices[ESP] = Partition("vdf1", ESP, (SPARE,))
+    machine.contents[ESP] = fat() if content is None else content
+    machine.mounts.append(Mount(30, 10, "/oldroot/boot/efi", ESP, "vfat"))
     return machine
 
 
@@ -122,6 +143,71 @@ def test_what_is_no_place_is_said_and_nothing_is_written(
     assert kernel.down == "poweroff"
 
 
+@pytest.mark.parametrize("place", [FILE, "/dev/vdf1//EFI report"])
+def test_in_a_file_on_the_efi_system_partition(place: str) -> None:
+    machine = machine_with_esp()
+    if place != FILE:
+        machine.mounts.pop()  # as init leaves it
+    kernel = shut_down(machine, place)
+    assert said(kernel) == [f"kept the report in {place}"]
+    assert read(machine.kept_files[ESP]["/EFI report"]).remaining == 0
+    assert not [mount for mount in machine.mounts if mount.device == ESP]
+    calls = [call for call in kernel.done if call[1] in (ESP, vfat.PLACE) or "EFI" in call[1]]
+    assert calls[-4:] == [
+        *(("mount_device", ESP), ("replace_file", f"{vfat.PLACE}/EFI report")),
+        *(("umount", vfat.PLACE), ("flush", ESP)),
+    ]
+    assert not machine.devices[ESP].dirty and not kernel.lost
+
+
+def beside_it(machine: Machine) -> None:
+    machine.mounts.append(Mount(31, 10, "/oldroot/srv", ESP))
+
+
+def stays(machine: Machine) -> None:
+    machine.mounts[-1].busy = True
+
+
+def is_on_an_array(machine: Machine) -> None:
+    machine.devices[ESP].below = ("9:0",)
+    machine.devices["9:0"].busy = True
+    machine.mounts.append(Mount(31, 1, "/aside", "9:0", busy=True))
+
+
+def hides(machine: Machine) -> None:
+    machine.mounts.append(Mount(31, 10, "/oldroot/boot", "0:40", "tmpfs"))
+    machine.mounts.append(Mount(32, 31, "/oldroot/boot/efi", "0:41", "ext2"))
+
+
+@pytest.mark.parametrize(
+    ("content", "change", "place", "words"),
+    [
+        (fat(1), None, FILE, "was not unmounted cleanly once; repair it with fsck.vfat"),
+        (bytes(512), None, FILE, "there is no vfat on its device"),
+        (fat(), stays, FILE, "its file system could not be unmounted"),
+        (fat(), beside_it, FILE, "something else stood on its device"),
+        (fat(), is_on_an_array, FILE, "something else stood on its device"),
+        (fat(), hides, FILE, "it is no block device, and lies on ext2, not on vfat"),
+        (fat(), None, "/srv/report", "it is no block device, and lies on ext4, not on vfat"),
+        (fat(), None, "/boot/efi", "it is a directory"),
+        (fat(), None, "/boot/efi/none/report", "not there"),
+        (fat(), None, "/dev/vdx//report", "not there"),
+        (fat(), None, "/dev/vdf1//\xe9", "its name is not ascii"),
+    ],
+)
+def test_no_file_is_written_where_it_might_do_harm(
+    content: bytes, change: Callable[[Machine], None] | None, place: str, words: str
+) -> None:
+    machine = machine_with_esp(content)
+    if change:
+        change(machine)
+    kernel = shut_down(machine, place)
+    (line,) = said(kernel)
+    assert line.startswith(f"cannot keep the report in {place}: ") and words in line.lower()
+    assert not machine.kept_files
+    assert kernel.down == "poweroff"
+
+
 def test_never_on_what_is_in_use_or_on_a_disk_that_hangs() -> None:
     machine = machine_with()
     machine.mounts.append(Mount(30, 10, "/oldroot/srv", SPARE, busy=True))
@@ -184,6 +270,38 @@ def test_whatever_fails_the_machine_goes_down(call: tuple[str, str], fault: obje
     assert [run.moment for run in kernel.moment_runs] == ["last"]
     assert (kernel.down, set(kernel.machine.devices)) == ("poweroff", {"254:0", "254:16", SPARE})
     assert kernel.down_at < 12
+
+
+FILE_CALLS = (
+    *(("read_device", ESP), ("mount_device", ESP), ("replace_file", f"{vfat.PLACE}/EFI report")),
+    *(("umount", vfat.PLACE), ("stat", "/oldroot/boot/efi")),
+)
+
+
+@pytest.mark.parametrize("call", FILE_CALLS, ids=lambda call: f"{call[0]} {call[1][-12:]}")
+@pytest.mark.parametrize("fault", FAULTS, ids=repr)
+def test_whatever_fails_with_a_file_the_machine_goes_down(
+    call: tuple[str, str], fault: object
+) -> None:
+    machine = machine_with_esp()
+    machine.moments = {"last": {"some": 0.1}}
+    kernel = shut_down(machine, FILE, {call: fault})
+    assert call in kernel.struck
+    assert any(f"cannot keep the report in {FILE}: " in line for line in said(kernel))
+    if call[1] != vfat.PLACE and fault is not HANG:
+        assert vfat.PLACE not in [mount.target for mount in machine.mounts]
+    assert [run.moment for run in kernel.moment_runs] == ["last"]
+    assert (kernel.down, kernel.down_at < 40) == ("poweroff", True)
+
+
+def test_never_beside_an_unmount_that_hangs() -> None:
+    machine = machine_with_esp()
+    kernel = shut_down(machine, FILE, {("umount", "/oldroot/boot/efi"): HANG})
+    assert said(kernel) == [
+        f"cannot keep the report in {FILE}: its file system could not be unmounted"
+    ]
+    assert not machine.kept_files
+    assert (kernel.down, kernel.down_at < 90) == ("poweroff", True)
 
 
 DRAWN = 60

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import stat as modes
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from finalstage.kernel import Stat
 from tests.sim.faults import BlockedError, error
 from tests.sim.kind import Kind
 from tests.sim.machine import Thing
@@ -268,6 +270,13 @@ class MountKind(Kind):
                 machine.others.append(Frozen(mount.device))
             if luck == 5 and mount.device in builder.devices:
                 machine.others.append(Unseen(mount.device))
+
+    def stat(self, kernel: SimKernel, path: str) -> Stat | None:
+        """Describe the root of a vfat file system, the one kind of which somebody asks that."""
+        found = [each for each in kernel.machine.mounts if each.target == path]
+        if not found or found[-1].fstype != "vfat":
+            return None
+        return Stat(modes.S_IFDIR, found[-1].device, 1, "0:0", 0)
 
     def read(self, kernel: SimKernel, path: str) -> str:
         return "\n".join(mount.line() for mount in kernel.machine.mounts)
