@@ -205,7 +205,7 @@ def remedy(option: Option) -> str:
         options.NUMBER: f"write a whole number, {option.least:.0f} to {option.most:.0f}",
         options.CHOICE: f"write {choices}",
         options.PATH: 'write an absolute path such as "/etc/finalstage/hooks"',
-        options.CHOICE_OR_PATH: f"write {choices}, or the path of a partition",
+        options.CHOICE_OR_PATH: f"write {choices}, or the path of a partition or a file",
         options.PATHS: 'write a list of absolute paths such as ["/run/a"], none of them with a :',
     }[option.kind]
 

@@ -68,7 +68,11 @@ LONG = {
     ' what is no crash (ramoops.max_reason=4); "auto" is the first of these that the machine has,'
     ' but no pstore in EFI variables; "none" keeps nothing. A path is that of a partition, best'
     " one in /dev/disk/by-partuuid: 64 KiB at its beginning are written, if nobody has it in use"
-    " and if it holds an older report, or only zeros in its first 128 KiB.",
+    " and if it holds an older report, or only zeros in its first 128 KiB. Or it is that of a file"
+    " on a vfat file system, such as the EFI system partition (/boot/efi/finalstage.report), which"
+    " may be mounted, and need not have that file yet: it is written once that is unmounted, if it"
+    " was so cleanly, and if nothing else stands on the partition. `finalstage stage` finds out by"
+    " /etc/fstab, else by what is mounted, which partition that is.",
 }
 READERS = {
     options.STAGE: "the stage",

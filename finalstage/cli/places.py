@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from finalstage.cli import config
+from finalstage.cli import config, report_file
 from finalstage.cli.shutdown import NoReportError, Shutdown, read
 from finalstage.efi import VARIABLES
 from finalstage.keep import MOST_ON_DEVICE, VARIABLE
@@ -81,9 +82,12 @@ def _files(top: Path) -> list[Path]:
 
 
 def _device() -> Iterator[Found]:
-    """The partition that the configuration names. Empty, it has no report yet."""
+    """The partition or the file that the configuration names. Empty, it has no report yet."""
     place = config.read(config.PLACE).options.report_place
     if not place.startswith("/"):
+        return
+    if target := report_file.unmounted(place):
+        yield Found(place, problem=f"{target} is not mounted: mount {shlex.quote(target)}")
         return
     try:
         data = content(place, MOST_ON_DEVICE)

@@ -29,8 +29,8 @@ def add_to(verbs: Any) -> None:
         "report",
         help="show what happened at the last shutdown",
         description="Shows the report that the stage has kept in an EFI variable, in pstore, or on"
-        " the partition that the configuration names (report.place), the latest of them; or the one"
-        " in FILE.",
+        " the partition or in the file that the configuration names (report.place), the latest of"
+        " them; or the one in FILE.",
         examples=EXAMPLES,
     )
     parser.add_argument(

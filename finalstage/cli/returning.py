@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from finalstage import mountinfo
-from finalstage.cli import lvm
+from finalstage.cli import fstab, lvm
 from finalstage.cli.systemd import Systemd, Unit, escape, is_here
 from finalstage.kernel import Kernel
 from finalstage.layers.dm import Dm
@@ -22,7 +22,6 @@ from finalstage.processes import all_processes
 from finalstage.stack import Layer, Stack
 from finalstage.world import describe
 
-FSTAB = Path("/etc/fstab")
 UDEV = Path("/run/udev/control")
 RULES = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
 """Where udev's rules are; one in an earlier place hides those of its name in others: udev(7)."""
@@ -122,25 +121,21 @@ def _by_unit(systemd: Systemd, layer: Layer, unit: Unit) -> Iterator[str]:
 
 
 def _in_fstab(layers: Iterable[Layer]) -> Iterator[str]:
-    places = fstab_places(FSTAB.read_text(errors="surrogateescape")) if FSTAB.exists() else {}
+    places = fstab_places(fstab.read())
     for layer in layers:
         if isinstance(layer, Mount) and layer.target in places:
             line = places[layer.target]
-            yield f"{layer.title} stands in {FSTAB}:{line}: `mount -a` mounts it again"
+            yield f"{layer.title} stands in {fstab.FSTAB}:{line}: `mount -a` mounts it again"
 
 
-def fstab_places(text: str) -> dict[str, int]:
+def fstab_places(entries: Iterable[fstab.Entry]) -> dict[str, int]:
     """Return the numbers of the lines in fstab(5) that are mounted by themselves, by their places;
     of several for one place the last."""
-    found = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        fields = line.split()
-        if len(fields) < 3 or fields[0].startswith("#"):
-            continue
-        options = fields[3].split(",") if len(fields) > 3 else []
-        if "noauto" not in options and fields[2] not in ("swap", "none"):
-            found[mountinfo.unescape(fields[1]).rstrip("/") or "/"] = number
-    return found
+    return {
+        entry.target or "/": entry.number
+        for entry in entries
+        if "noauto" not in entry.options and entry.fstype not in ("swap", "none")
+    }
 
 
 def _by_rules(kernel: Kernel, stack: Stack, layers: Sequence[Layer]) -> Iterator[str]:

@@ -6,15 +6,18 @@ Whatever is wrong with it is named, and the rest is used: nobody's shutdown hang
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finalstage import moments
-from finalstage.cli import config, hooks
+from finalstage.cli import config, hooks, report_file
 from finalstage.cli.carried import Carried
 from finalstage.cli.config import Configuration
 from finalstage.cli.problems import Problem, WrongError
 from finalstage.handover.options import CONFIGURATION, shown
+from finalstage.kernel.linux import LinuxKernel
+
+PLACE = "report.place"
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,9 @@ def read(place: Path | None = None) -> Setup:
     out, and is in `problems`."""
     configuration = config.read(place or config.PLACE)
     carried = Carried()
-    if configuration.text:
-        carried.put(CONFIGURATION.lstrip("/"), configuration.text.encode(), 0o644)
     problems = [*configuration.problems, *_share(configuration)]
+    if text := _told(configuration, problems).text:
+        carried.put(CONFIGURATION.lstrip("/"), text.encode(), 0o644)
     for path in configuration.options.hooks_carry:
         try:
             carried.add(Path(path))
@@ -44,6 +47,20 @@ def read(place: Path | None = None) -> Setup:
     directory = Path(configuration.options.hooks_directory)
     places, wrong = hooks.add_to(carried, directory)
     return Setup(configuration, carried, tuple(places), (*problems, *wrong))
+
+
+def _told(configuration: Configuration, problems: list[Problem]) -> Configuration:
+    """Return what the tree is told of a configuration: where it says on what a file for the report
+    lies, which the stage could not find out."""
+    place = configuration.values.get(PLACE)
+    if not isinstance(place, str):
+        return configuration
+    try:
+        told = report_file.told(LinuxKernel(speaks=False), place)
+    except WrongError as error:
+        problems.append(configuration.problem(PLACE, str(error), error.remedy))
+        return configuration
+    return replace(configuration, values={**configuration.values, PLACE: told})
 
 
 def _share(configuration: Configuration) -> Iterator[Problem]:

@@ -461,9 +461,12 @@ class LinuxKernel:
             while at < len(data):
                 at += posix.write(fd, data[at:])
             posix.fsync(fd)
+            posix.rename(beside, encode(path))
+        except OSError:
+            posix.unlink(beside)
+            raise
         finally:
             posix.close(fd)
-        posix.rename(beside, encode(path))
 
     def make_mutable(self, path: str) -> None:
         fd = posix.open(encode(path), posix.O_RDONLY | posix.O_CLOEXEC)

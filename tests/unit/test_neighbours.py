@@ -13,7 +13,7 @@ from typing import cast
 
 import pytest
 
-from finalstage.cli import clusters, device_nodes, left_over, lock_files, lvm, returning
+from finalstage.cli import clusters, device_nodes, fstab, left_over, lock_files, lvm, returning
 from finalstage.cli.errors import RefusalError
 from finalstage.cli.systemd import escape, escape_word
 from finalstage.kernel import Kernel
@@ -65,7 +65,7 @@ def test_places_in_fstab() -> None:
         "/dev/sda2 none swap sw\n/dev/sda3 /by-hand xfs noauto\nbad line\n"
         "/dev/sda4 /my\\040data/ xfs\n"
     )
-    assert returning.fstab_places(text) == {"/": 3, "/my data": 8}
+    assert returning.fstab_places(fstab.parse(text)) == {"/": 3, "/my data": 8}
 
 
 def test_groups_are_in_the_order_in_which_they_are_locked() -> None:

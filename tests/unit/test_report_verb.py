@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finalstage import keep
-from finalstage.cli import config, main, places, report_text, shutdown, svg
+from finalstage.cli import config, fstab, main, places, report_text, shutdown, svg
 from finalstage.cli.shutdown import NoReportError
 from finalstage.report import MAGIC, Report, checksum
 
@@ -180,6 +180,18 @@ def test_variables_that_are_not_mounted_are_no_place_without_a_report(
     status, _, err = shown()
     assert status == 1
     assert f"EFI variables: not mounted: mount -t efivarfs efivarfs {tmp_path}/efivars" in err
+
+
+def test_a_file_whose_partition_is_not_mounted(
+    tmp_path: Path, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_partition(tmp_path, report())
+    put(tmp_path / "fstab", f"UUID=12-AB {tmp_path} vfat umask=0077 0 2\n".encode())
+    monkeypatch.setattr(fstab, "FSTAB", tmp_path / "fstab")
+    status, out, err = shown()
+    assert (status, out) == (1, "")
+    words = f"{tmp_path}/disk: {tmp_path} is not mounted: mount {tmp_path}; "
+    assert words in err and err.count("\n") == 1
 
 
 def test_who_is_not_root_is_told(
