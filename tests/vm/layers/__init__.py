@@ -36,7 +36,7 @@ from tests.vm.layers.md import (
     Raid,
     Resyncing,
 )
-from tests.vm.layers.mounts import Bind, Btrfs, Ext4, Image, Nfs, Overlay, Xfs
+from tests.vm.layers.mounts import Bind, Btrfs, Ext4, Image, Nfs, Overlay, Vfat, Xfs
 from tests.vm.layers.network import IscsiDisk, NetworkDisk, NvmeDisk
 from tests.vm.layers.partitions import Gpt
 from tests.vm.layers.swap import Swap, SwapFile, Zram
@@ -86,6 +86,7 @@ __all__ = [
     "ThinPool",
     "Verified",
     "Verity",
+    "Vfat",
     "WaitingBcache",
     "WriteCached",
     "Written",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import shlex
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tests.vm.layers.base import NONE, Common, copy, devices, placed, writable
+from tests.vm.hardware import MIB
+from tests.vm.layers.base import NONE, Common, OnOne, copy, devices, placed, writable
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,68 @@ class Xfs(Common):
             fact {self.name} log "$(sed -n 's/.* state: *//p' /tmp/log)"
             mkdir -p {placed(self.at)}
             opens {self.name} mount -t xfs -o {options} /dev/{self.lower} {placed(self.at)}"""
+
+
+@dataclass(frozen=True)
+class Vfat(OnOne):
+    """A vfat file system, FAT32 of `mib` MiB, on what holds zeros, mounted at `at`; `shown` is a
+    file on it whose content is told later."""
+
+    lower: str
+    mib: int
+    at: str
+    shown: str
+
+    modules: ClassVar[tuple[str, ...]] = ("vfat", "nls_cp437", "nls_ascii")
+    clean: ClassVar[Mapping[str, str]] = {"dirty": "0", "opens": "yes"}
+
+    @property
+    def name(self) -> str:
+        return f"vfat:{self.at}"
+
+    @property
+    def title(self) -> str:
+        return f"vfat {self.at}"
+
+    def _pieces(self) -> Mapping[int, bytes]:
+        """What is not zero on an empty one, by sectors: <linux/msdos_fs.h>."""
+        sectors, cluster, reserved = self.mib * MIB // 512, 8, 32
+        long = (sectors // cluster + 2) * 4 // 512 + 1
+        front = struct.pack(
+            "<HBHBHHBHHHII", 512, cluster, reserved, 2, 0, 0, 0xF8, 0, 32, 2, 0, sectors
+        )
+        front += struct.pack("<IHHIHH12xBBBI", long, 0, 0, 2, 1, 0, 0x80, 0, 0x29, 0x12AB34CD)
+        boot = b"\xeb\x58\x90mkfs.fat" + front + b"ESP        FAT32   "
+        info = b"RRaA" + bytes(480) + b"rrAa" + b"\xff" * 8
+        end = b"\x55\xaa"
+        table = struct.pack("<III", 0x0FFFFFF8, 0x0FFFFFFF, 0x0FFFFFFF)
+        return {
+            0: boot.ljust(510, b"\0") + end + info.ljust(510, b"\0") + end,
+            reserved: table,
+            reserved + long: table,
+        }
+
+    def build(self) -> str:
+        writing = "\n".join(
+            f"echo {base64.b64encode(piece).decode()} | base64 -d |"
+            f" dd of=/dev/{self.lower} seek={at} conv=fsync status=none"
+            for at, piece in self._pieces().items()
+        )
+        return f"""
+            modprobe -a {" ".join(self.modules)}
+            {writing}
+            mkdir -p {placed(self.at)}
+            mount -t vfat /dev/{self.lower} {placed(self.at)}"""
+
+    def judge(self) -> str:
+        """Look for FAT_STATE_DIRTY in `state` of struct fat_boot_sector, <linux/msdos_fs.h>."""
+        return f"""
+            dd if=/dev/{self.lower} bs=1 skip=65 count=1 status=none | od -An -tu1 >/tmp/state
+            fact {self.name} dirty "$(($(cat /tmp/state) & 1))"
+            mkdir -p {placed(self.at)}
+            opens {self.name} mount -t vfat -o ro /dev/{self.lower} {placed(self.at)}
+            echo "shown $(base64 {shlex.quote(placed(self.at) + self.shown)} | tr -d '\\n')"
+            echo "beside: $(find {placed(self.at)} -type f | wc -l)\""""
 
 
 @dataclass(frozen=True)
