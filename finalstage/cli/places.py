@@ -13,6 +13,7 @@ from finalstage.cli import config, report_file
 from finalstage.cli.shutdown import NoReportError, Shutdown, read
 from finalstage.efi import VARIABLES
 from finalstage.keep import MOST_ON_DEVICE, VARIABLE
+from finalstage.kernel.linux import LinuxKernel
 from finalstage.report import MAGIC
 
 EFI = Path(VARIABLES)
@@ -82,7 +83,8 @@ def _files(top: Path) -> list[Path]:
 
 
 def _device() -> Iterator[Found]:
-    """The partition or the file that the configuration names. Empty, it has no report yet."""
+    """The partition or the file that the configuration names. Empty, or not there where such a file
+    can be, it has no report yet."""
     place = config.read(config.PLACE).options.report_place
     if not place.startswith("/"):
         return
@@ -92,6 +94,9 @@ def _device() -> Iterator[Found]:
     try:
         data = content(place, MOST_ON_DEVICE)
     except OSError as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        if is_missing and report_file.is_on_vfat(LinuxKernel(speaks=False), place):
+            return
         yield _failed(place, error)
         return
     if data.startswith(MAGIC):

@@ -46,6 +46,14 @@ def unmounted(place: str) -> str:
     return entry.target
 
 
+def is_on_vfat(kernel: Kernel, place: str) -> bool:
+    """Whether a place is that of a file on a vfat file system which is mounted."""
+    try:
+        return bool(vfat.find(kernel, os.path.realpath(place)))
+    except OSError:
+        return False
+
+
 def _is_block(path: str) -> bool:
     try:
         return stat.S_ISBLK(os.stat(path).st_mode)  # where it is mounted on demand, it is now

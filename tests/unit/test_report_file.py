@@ -64,6 +64,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
 )
 def test_by_what_is_mounted(machine: Kernel, tmp_path: Path, place: str, told: str) -> None:
     assert report_file.told(machine, f"{tmp_path}/{place}") == told
+    assert report_file.is_on_vfat(machine, f"{tmp_path}/{place}")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,7 @@ def test_what_is_on_no_vfat_is_refused(
 ) -> None:
     with pytest.raises(WrongError, match=words):
         report_file.told(machine, f"{tmp_path}/{place}")
+    assert not report_file.is_on_vfat(machine, f"{tmp_path}/{place}")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finalstage import keep
-from finalstage.cli import config, fstab, main, places, report_text, shutdown, svg
+from finalstage.cli import config, fstab, main, places, report_file, report_text, shutdown, svg
 from finalstage.cli.shutdown import NoReportError
 from finalstage.report import MAGIC, Report, checksum
 
@@ -192,6 +192,16 @@ def test_a_file_whose_partition_is_not_mounted(
     assert (status, out) == (1, "")
     words = f"{tmp_path}/disk: {tmp_path} is not mounted: mount {tmp_path}; "
     assert words in err and err.count("\n") == 1
+
+
+def test_a_file_that_is_not_there_yet_is_no_problem_on_vfat(
+    tmp_path: Path, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_partition(tmp_path, b"")
+    (tmp_path / "disk").unlink()
+    assert f"{tmp_path}/disk: no such file or directory; " in shown()[2]
+    monkeypatch.setattr(report_file, "is_on_vfat", lambda _, place: place == f"{tmp_path}/disk")
+    assert shown()[2].startswith("finalstage: no report of a shutdown is kept on this machine; ")
 
 
 def test_who_is_not_root_is_told(
