@@ -72,7 +72,8 @@ LONG = {
     " on a vfat file system, such as the EFI system partition (/boot/efi/finalstage.report), which"
     " may be mounted, and need not have that file yet: it is written once that is unmounted, if it"
     " was so cleanly, and if nothing else stands on the partition. `finalstage stage` finds out by"
-    " /etc/fstab, else by what is mounted, which partition that is.",
+    " /etc/fstab, else by what is mounted, which partition that is. Of one on the kernel's command"
+    " line the stage itself has to, which it can where that is still mounted: not after systemd.",
 }
 READERS = {
     options.STAGE: "the stage",

@@ -160,6 +160,14 @@ def test_in_a_file_on_the_efi_system_partition(place: str) -> None:
     assert not machine.devices[ESP].dirty and not kernel.lost
 
 
+def test_beside_what_stood_on_another_partition_of_its_disk() -> None:
+    machine = machine_with_esp()
+    machine.devices["254:82"] = Partition("vdf2", "254:82", (SPARE,))
+    machine.mounts.append(Mount(31, 10, "/oldroot/srv", "254:82"))
+    assert said(shut_down(machine, FILE)) == [f"kept the report in {FILE}"]
+    assert list(machine.kept_files) == [ESP]
+
+
 def beside_it(machine: Machine) -> None:
     machine.mounts.append(Mount(31, 10, "/oldroot/srv", ESP))
 
