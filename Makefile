@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: help setup dist lint check bench demo clean
+.PHONY: help setup dist lint guests check bench demo clean
 
 help:
 	@echo 'make demo   boot a guest with ext4 on LVM on LUKS on RAID1, close it, look for its key'
@@ -25,8 +25,11 @@ lint: setup
 	$(PYTHON) -m mypy
 
 check:
-	@$(MAKE) --no-print-directory -j2 dist lint
+	@$(MAKE) --no-print-directory -j3 dist lint guests
 	$(PYTHON) -m pytest -n 5
+
+guests: setup
+	@$(PYTHON) -m tests.vm.prepare
 
 bench: dist
 	@$(PYTHON) -m tests.bench

@@ -12,7 +12,7 @@ from tests.vm.hardware import Hardware
 from tests.vm.layers import ROOT
 from tests.vm.machine import Machine
 from tests.vm.stacks import Stack
-from tests.vm.states import DRIVERS, TAKE_KIT, base, kit, tables, unpack
+from tests.vm.states import DISKS, TAKE_KIT, base, kit, tables, unpack
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ async def judge(
         hardware, images, tray, state=base(hardware), read_only=True, log=log
     ) as machine:
         modules = {name for layer in stack.layers for name in layer.modules}
-        script = [DRIVERS]
+        script = ["modprobe virtio_blk", DISKS]
         if tables(stack) or kit(stack, hardware):
             script += [unpack(mebibytes), TAKE_KIT]
         script += [*(f"modprobe {name}" for name in sorted(modules)), ". /lib/guest/judge"]

@@ -190,9 +190,10 @@ INITRAMFS = "initramfs"
 # Bytes of a LUKS header. That of LUKS1 has eight key slots of 250 KiB.
 HEADER = 4 * MIB
 # The drivers of all kinds of disk; a base state has none loaded, and so has read no disk.
-DRIVERS = """
+DISKS = ". /lib/guest/disks"
+DRIVERS = f"""
 for driver in virtio_blk virtio_scsi sd_mod; do modprobe $driver; done
-. /lib/guest/disks"""
+{DISKS}"""
 # Seconds that finalstage may take to be installed and staged, a whole root file system to be
 # unpacked, and its init to be up.
 INSTALLING = 180

@@ -6,7 +6,6 @@ the numbers are, a probe says: a fault that only shows the points.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from tests.vm.conftest import Happen
 from tests.vm.expected import MAY_REMAIN, Expected
 from tests.vm.hardware import Disk, Hardware
 from tests.vm.layers import NONE, Common, Ext4, Linear, Luks, Raid
+from tests.vm.part import in_turn
 from tests.vm.rows import DIRECT, DIRTY, RETURN, STUBBORN, Row, leave
 from tests.vm.stacks import MAIN, ONE, TWO, Stack
 
@@ -27,15 +27,11 @@ POINTS = range(1, 24)
 """At least as many as the stage needs calls for the main stack on the direct path."""
 
 DEATHS = ("kill@{},once", "segv@{}", "memory@{}")
-ALL_DEATHS = "FINALSTAGE_ALL_DEATHS" in os.environ
 FAULTS = [
     death.format(point)
-    for point in POINTS
-    for number, death in enumerate(DEATHS)
-    if ALL_DEATHS or point % len(DEATHS) == number
+    for point in in_turn(POINTS)
+    for death in in_turn(DEATHS, point // 2 % len(DEATHS), of=len(DEATHS))
 ]
-"""At each call one death, in turn, and in each phase one, or a hang; with FINALSTAGE_ALL_DEATHS all
-of them, which takes minutes."""
 
 EARLY = (
     *("prepare", "defuse", "start", "kill", "files", "unblock", "hooks", "close", "lock", "settle"),
@@ -44,7 +40,6 @@ PHASES = (
     *(*EARLY, "free", "seal", "flush", "closed", "keys", "scrub", "report", "keep", "last"),
     "down",
 )
-DIED_IN, HUNG_IN = (PHASES, PHASES) if ALL_DEATHS else (PHASES[::2], PHASES[1::2])
 NOT_EXECUTABLE = "chmod 644 /run/initramfs/usr/lib/finalstage/stage"
 DAMAGED = "dd if=/dev/zero of=/run/initramfs/usr/lib/finalstage/stage bs=4k count=1 conv=notrunc"
 AS_CHILD = "({path} &); exec sleep 999"
@@ -80,12 +75,12 @@ def test_the_points_are_all_of_them(happen: Happen) -> None:
 # A stage that is killed once is started again, and closes the rest. One that dies each time is
 # replaced by the guardian's own, cruder way. A failing call is the stage's own affair.
 @pytest.mark.parametrize("fault", FAULTS)
-def test_dies_at_every_call(happen: Happen, fault: str) -> None:
+def test_dies_at_a_call(happen: Happen, fault: str) -> None:
     outcome = happen(faulty(fault))
     assert not outcome.problems
 
 
-@pytest.mark.parametrize("phase", DIED_IN)
+@pytest.mark.parametrize("phase", in_turn(PHASES))
 def test_dies_in_a_phase(happen: Happen, phase: str) -> None:
     outcome = happen(faulty(f"kill@phase:{phase}"))
     assert not outcome.problems
@@ -125,7 +120,7 @@ BUDGET, REBOOT = 16, 10
 """Seconds; reboot(2) has at least five, even if all is used up, and so has what follows it."""
 
 CALLS = ("lock_memory", "umount:/oldroot", "umount", "flush", "dm_remove", "stop_array", "sync")
-HANGS = [*CALLS, "reboot", "write", *(f"phase:{name}" for name in HUNG_IN)]
+HANGS = [*CALLS, "reboot", "write", *(f"phase:{name}" for name in in_turn(PHASES, 1))]
 
 
 @pytest.mark.parametrize("point", HANGS)
@@ -180,7 +175,7 @@ def test_rescue_below_an_array(happen: Happen, verb: str) -> None:
     "row",
     [
         replace(row, name=f"guardian: {row.name}", before=(NOT_EXECUTABLE, *row.before))
-        for row in test_faults.ROWS
+        for row in in_turn(test_faults.ROWS)
         # Half a mirror that hangs keeps the other half from being written to, until too late.
         if row.name.startswith("hung: ")
         and not any(word in row.name for word in ("one half", "processor", "AES", "LUKS1"))

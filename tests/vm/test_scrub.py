@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.vm.conftest import Happen
+from tests.vm.part import seldom
 from tests.vm.rows import DIRECT, DIRTY_64M, ORACLE, RETURN, SHOW_TABLE, Row
 from tests.vm.stacks import IN_TABLE, LUKS, MAIN, MAIN_BUSY, on
 
@@ -34,14 +35,16 @@ def begun_early(row: Row, console: str) -> bool:
     [
         Row("scrubbed, direct", MAIN),
         Row("scrubbed, return", MAIN, RETURN),
-        Row("scrubbed, reboot", MAIN, verb="reboot"),
         Row("scrubbed, 64 MiB dirty", MAIN, files=DIRTY_64M),
         Row("scrubbed, swap and nested mounts", MAIN_BUSY),
         Row("scrubbed, one processor", on(MAIN, processors=1)),
-        Row("scrubbed, four processors", on(MAIN, processors=4)),
         Row("scrubbed, 160 MiB of memory", on(LUKS, memory=160)),
         Row("scrubbed, a little before", MAIN, before=(BOUNDED,)),
         Row("scrubbed, kernel panics without memory", MAIN, before=(PANICKY,)),
+        *seldom(
+            Row("scrubbed, reboot", MAIN, verb="reboot"),
+            Row("scrubbed, four processors", on(MAIN, processors=4)),
+        ),
     ],
     ids=lambda row: row.slug,
 )
