@@ -26,7 +26,7 @@ from tests.sim.paste import as_test
 from tests.sim.properties import complaints, shut_down, stack_of
 from tests.sim.stacks import main_stack
 
-DRAWN = 30
+DRAWN = 60
 ENOUGH = 10
 """Machines on which something is asked for in vain."""
 
