@@ -52,8 +52,6 @@ MOST_IN_LOG, PIECE = 4000, 800
 """Bytes, of the 10,240 of a log that pstore keeps by default (pstore.kmsg_bytes), and of a record.
 """
 
-BLOCK_DEVICE, TYPE_OF_FILE = 0o060000, 0o170000
-
 
 class Place(Value):
     """Where it is to be kept: what the configuration says, and the device that this was when there
@@ -90,7 +88,7 @@ def _device(kernel: Kernel, path: str) -> str:
         if path.startswith("/dev/"):
             raise
         return ""
-    return stat.special if stat.mode & TYPE_OF_FILE == BLOCK_DEVICE else ""
+    return stat.special if stat.is_block else ""
 
 
 def keep(

@@ -25,8 +25,6 @@ unmounts what it can, nobody sees later on what a file lay."""
 PLACE = "/vfat"
 """Where it is mounted in the tree meanwhile."""
 
-DIRECTORY, TYPE_OF_FILE = 0o040000, 0o170000
-
 SIGNATURE, AT_SIGNATURE = b"\x55\xaa", 510
 AT_LENGTH, STATE, STATE_32, DIRTY = 22, 0x25, 0x41, 1
 """Offsets in its first sector: struct fat_boot_sector in <linux/msdos_fs.h>. The two bytes at
@@ -58,7 +56,7 @@ def find(kernel: Kernel, path: str) -> tuple[str, str]:
 
 def _is_directory(kernel: Kernel, path: str) -> bool:
     try:
-        return kernel.stat(path).mode & TYPE_OF_FILE == DIRECTORY
+        return kernel.stat(path).is_directory
     except FileNotFoundError:
         return False
 

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from finalstage.cli import terminal
 from finalstage.cli.problems import printable
 from finalstage.cli.readiness import OK, PROBLEM, UNKNOWN, WARNING, Readiness
 
@@ -17,7 +18,7 @@ PLAIN_MARKS = {PROBLEM: "X", WARNING: "!", UNKNOWN: "?", OK: "+"}
 
 def drawn(found: Readiness, console: Console | None = None) -> str:
     """Return it as a table, what to do below what was found, and the verdict at its end."""
-    console = console or Console(highlight=False)
+    console = console or terminal.console()
     has_all_letters = console.encoding.startswith("utf")
     marks, arrow = (MARKS, "→") if has_all_letters else (PLAIN_MARKS, "->")
     table = Table.grid(padding=(0, 2))

@@ -66,8 +66,7 @@ def add_to(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> Iterator[str]:
     """Look, and say what was found. Raises ProblemsError where something is wrong."""
     if options.schema:
-        place = inside.folder("schemas", "finalstage/schemas") / SCHEMA
-        yield Output(place.read_text().rstrip("\n"))
+        yield Output(inside.schema(SCHEMA))
     elif options.file:
         yield from check_file(options.file, options.json, options.quiet)
     else:

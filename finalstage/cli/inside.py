@@ -13,3 +13,9 @@ def folder(name: str, in_checkout: str) -> Path:
     it lies in a checkout."""
     frozen = getattr(sys, "_MEIPASS", None)
     return Path(frozen, name) if frozen is not None else CHECKOUT / in_checkout
+
+
+def schema(name: str) -> str:
+    """Return the text of a schema of JSON that a verb prints, by its file's name."""
+    place = folder("schemas", "finalstage/schemas") / name
+    return place.read_text(encoding="utf-8").rstrip("\n")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from finalstage import __version__
-from finalstage.cli.inside import folder
 from finalstage.cli.outlook import Outlook
 from finalstage.stack import Layer
 
@@ -15,16 +13,6 @@ VERSION = 1
 """Goes up when a program that reads it would have to be changed. More fields may come without."""
 
 SCHEMA = "plan.schema.json"
-
-
-def schema_path() -> Path:
-    """Return where the schema lies."""
-    return folder("schemas", "finalstage/schemas") / SCHEMA
-
-
-def schema() -> str:
-    """Return the schema."""
-    return schema_path().read_text(encoding="utf-8").rstrip("\n")
 
 
 def write(outlook: Outlook, unseen: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from finalstage.cli import config, dot, picture, plan_json, plan_text, terminal
+from finalstage.cli import config, dot, inside, picture, plan_json, plan_text, terminal
 from finalstage.cli.looking import Looking
 from finalstage.cli.outlook import Outlook, look
 from finalstage.cli.output import Output
@@ -59,7 +59,7 @@ def add_to(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> Iterator[str | Problem]:
     """Look, and show it. Raises TargetError for what is no target."""
     if options.schema:
-        yield Output(plan_json.schema())
+        yield Output(inside.schema(plan_json.SCHEMA))
         return
     kernel = Looking()
     width = config.read(config.PLACE).options.width

@@ -11,6 +11,7 @@ from typing import Any
 from finalstage import __version__
 from finalstage.cli.problems import Problem, printable
 from finalstage.cli.setup import Setup
+from finalstage.cli.sizes import counted
 from finalstage.kernel import Kernel
 from finalstage.stack import Stack
 
@@ -107,12 +108,12 @@ class Readiness:
     def verdict(self) -> str:
         """What it amounts to, in words."""
         counts = {each: self.count(each) for each in BY_WEIGHT}
-        warnings = _counted(counts[WARNING], "warning")
+        warnings = counted(counts[WARNING], "warning") if counts[WARNING] else ""
         unseen = f"{counts[UNKNOWN]} unknown" if counts[UNKNOWN] else ""
         if self.is_ready:
             said = [f"with {warnings}"] if warnings else []
             return ", ".join(["ready", *said, *([unseen] if unseen else [])])
-        problems = _counted(counts[PROBLEM], "problem")
+        problems = counted(counts[PROBLEM], "problem")
         return "not ready: " + ", ".join(filter(None, (problems, warnings, unseen)))
 
     def as_json(self) -> dict[str, Any]:
@@ -139,8 +140,3 @@ class Readiness:
         """Yield a line for each finding, for programs that read lines, and the verdict."""
         yield from map(str, self.findings)
         yield f"finalstage: {self.verdict}"
-
-
-def _counted(number: int, word: str) -> str:
-    """Return how many there are of something in words; "" if there is none."""
-    return f"{number} {word}{'s' if number > 1 else ''}" if number else ""

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from rich.console import Console
 
 from finalstage.cli import terminal, timeline
-from finalstage.cli.inside import folder
 from finalstage.cli.shutdown import Shutdown, Step
 
 SCHEMA = "report.schema.json"
@@ -17,12 +16,6 @@ SHOWN = 20
 """Layers that the text has, the slowest."""
 
 BAR = 30
-
-
-def schema() -> str:
-    """Return the schema of the JSON."""
-    path = folder("schemas", "finalstage/schemas") / SCHEMA
-    return path.read_text(encoding="utf-8").rstrip("\n")
 
 
 def as_json(shutdown: Shutdown, place: str) -> str:

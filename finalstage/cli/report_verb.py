@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from finalstage.cli import places, report_text, terminal
+from finalstage.cli import inside, places, report_text, terminal
 from finalstage.cli.errors import RefusalError
 from finalstage.cli.output import Output
 from finalstage.cli.parsing import add_verb
@@ -49,7 +49,7 @@ def add_to(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> Iterator[str | Problem]:
     """Print it. Raises RefusalError where there is none."""
     if options.schema:
-        yield Output(report_text.schema())
+        yield Output(inside.schema(report_text.SCHEMA))
         return
     found = [_in_file(options.file)] if options.file else places.everywhere()
     shutdown = next((each.shutdown for each in found if each.shutdown), None)

@@ -8,7 +8,6 @@ name such as md0, or a UUID, label or partition's UUID or label, as they stand i
 from __future__ import annotations
 
 import os
-import stat as modes
 from collections.abc import Iterable
 
 from finalstage.bounded import bind
@@ -111,7 +110,7 @@ def shown(word: str) -> str:
 
 def _at_path(kernel: Kernel, stack: Stack, word: str) -> Layer:
     found = _stat(kernel, word)
-    if modes.S_ISBLK(found.mode):
+    if found.is_block:
         layer = stack.get(block_id(found.special))
         if layer is None:
             raise TargetError(f"{shown(word)} is a block device that is not in use here")

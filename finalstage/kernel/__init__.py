@@ -20,6 +20,9 @@ else:
 
 SECTOR = 512
 
+TYPE_OF_FILE, BLOCK_DEVICE, DIRECTORY = 0o170000, 0o060000, 0o040000
+"""Of a mode: inode(7)."""
+
 
 class Stat(Value):
     """What stat(2) says, as far as it matters here; devices as ``major:minor``."""
@@ -29,6 +32,16 @@ class Stat(Value):
     inode: int
     special: str
     owner: int
+
+    @property
+    def is_block(self) -> bool:
+        """Whether it is a block device."""
+        return self.mode & TYPE_OF_FILE == BLOCK_DEVICE
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory."""
+        return self.mode & TYPE_OF_FILE == DIRECTORY
 
 
 class Target(Value):

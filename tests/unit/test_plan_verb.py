@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from finalstage import cli
-from finalstage.cli import dot, picture, plan_json, plan_text, plan_verb, terminal
+from finalstage.cli import dot, inside, picture, plan_json, plan_text, plan_verb, terminal
 from finalstage.cli.errors import NOT_UNDERSTOOD, TargetError
 from finalstage.cli.looking import Looking
 from finalstage.cli.outlook import Outlook, look
@@ -124,13 +124,13 @@ def document(of: Outlook) -> Any:
 
 @machines
 def test_the_json_is_as_its_schema_says(name: str) -> None:
-    validator = jsonschema.Draft202012Validator(json.loads(plan_json.schema()))
+    validator = jsonschema.Draft202012Validator(json.loads(inside.schema(plan_json.SCHEMA)))
     validator.check_schema(validator.schema)
     assert list(validator.iter_errors(document(outlook(name)))) == []
 
 
 def test_a_document_that_is_not_as_the_schema_says_is_seen() -> None:
-    validator = jsonschema.Draft202012Validator(json.loads(plan_json.schema()))
+    validator = jsonschema.Draft202012Validator(json.loads(inside.schema(plan_json.SCHEMA)))
     for key in ("version", "layers", "steps"):
         wrong = document(outlook("busy"))
         wrong[key] = None

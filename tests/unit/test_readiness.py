@@ -30,7 +30,7 @@ ALL = (FINE, UNSEEN, DOG, TREE, TYPED, ODD)
 @pytest.fixture(scope="module")
 def schema() -> Any:
     """The schema of --json, a valid one."""
-    found = json.loads((inside.folder("schemas", "finalstage/schemas") / SCHEMA).read_text())
+    found = json.loads(inside.schema(SCHEMA))
     jsonschema.Draft202012Validator.check_schema(found)
     return found
 
