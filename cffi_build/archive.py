@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cffi_build import project
-from finalstage.cli.payload import ARCHIVE, MANIFEST, Entry
+from finalstage.cli.staged.payload import ARCHIVE, MANIFEST, Entry
 
 
 def entries(root: Path) -> list[Entry]:

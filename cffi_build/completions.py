@@ -12,8 +12,8 @@ import shtab
 
 from cffi_build import project
 from finalstage import cli
-from finalstage.cli import overlay
 from finalstage.cli.completion_verb import SCRIPTS
+from finalstage.cli.install import overlay
 
 COMPLETIONS = project.DIST / "completions"
 

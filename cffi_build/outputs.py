@@ -8,7 +8,7 @@ from cffi_build import archive, completions, frozen, man, project, tree
 from cffi_build.bootloader import STAGE_LINK_FLAGS, bootloader, one_file_bootloader
 from cffi_build.freeze import ENCODINGS, Freeze, imported_modules
 from cffi_build.libpython import small_libpython
-from finalstage.cli.payload import ARCHIVE, MANIFEST
+from finalstage.cli.staged.payload import ARCHIVE, MANIFEST
 
 TREE = project.DIST / "tree"
 CPIO = project.DIST / "finalstage-tree.cpio.zst"

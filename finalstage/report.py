@@ -3,8 +3,8 @@
 It holds what the console and the kernel's log get anyway: names of layers and of who holds them,
 numbers and times. No key has ever been read here, and no content of a file.
 
-The form, which finalstage/cli/shutdown.py reads back: a line that says what it is, one with the
-length and the checksum of what follows, and that as one line of JSON in ASCII.
+The form, which finalstage/cli/report/shutdown.py reads back: a line that says what it is, one with
+the length and the checksum of what follows, and that as one line of JSON in ASCII.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from finalstage.cli import lvm
+from finalstage.cli.close import lvm
 from tests.vm.table import pytest_terminal_summary
 
 __all__ = ["pytest_terminal_summary"]

@@ -15,15 +15,15 @@ from finalstage.cli.problems import ProblemsError
 from finalstage.cli.voice import Voice, reason
 
 VERBS = {
-    "install": "install_verbs",
-    "uninstall": "install_verbs",
-    "stage": "stage_verb",
-    "check": "check_verb",
-    "report": "report_verb",
-    "plan": "plan_verb",
-    "close": "close_verb",
+    "install": "install.verbs",
+    "uninstall": "install.verbs",
+    "stage": "staged.verb",
+    "check": "check.verb",
+    "report": "report.verb",
+    "plan": "plan.verb",
+    "close": "close.verb",
     "wipe-keys": "wipe_verb",
-    "unpack": "unpack_verb",
+    "unpack": "staged.unpack_verb",
     "completion": "completion_verb",
 }
 """The module of each verb. It has a function `add_to`, which adds a parser whose default `run` is

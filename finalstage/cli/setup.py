@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finalstage import moments
-from finalstage.cli import config, hooks, report_file
-from finalstage.cli.carried import Carried
+from finalstage.cli import config
 from finalstage.cli.config import Configuration
 from finalstage.cli.problems import Problem, WrongError
+from finalstage.cli.report import report_file
+from finalstage.cli.staged import hooks
+from finalstage.cli.staged.carried import Carried
 from finalstage.handover.options import CONFIGURATION, shown
 from finalstage.kernel.linux import LinuxKernel
 

@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from finalstage.cli import payload, setup
+from finalstage.cli import setup
 from finalstage.cli.errors import RefusalError, TargetError
 from finalstage.cli.parsing import add_verb
 from finalstage.cli.problems import Problem
-from finalstage.cli.staging import USUAL, stage
+from finalstage.cli.staged import payload
+from finalstage.cli.staged.staging import USUAL, stage
 from finalstage.cli.targets import find, shown
 from finalstage.kernel.linux import LinuxKernel
 from finalstage.layers.dm import Dm

@@ -20,16 +20,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from finalstage.cli import dot, picture, plan_json, plan_text, terminal
-from finalstage.cli.outlook import Outlook, look
+from finalstage.cli import terminal
+from finalstage.cli.plan import document, dot, picture, text
+from finalstage.cli.plan.outlook import Outlook, look
 from finalstage.kernel import Kernel
 from tests.bench.planning import MACHINES
 from tests.vm.cache import PROJECT
 
 LAYERS, ROUNDS = 1_000, 3
 FORMS: dict[str, Callable[[Outlook], str]] = {
-    "text": lambda outlook: "\n".join(plan_text.draw(outlook, terminal.console())),
-    "--json": lambda outlook: plan_json.write(outlook, []),
+    "text": lambda outlook: "\n".join(text.draw(outlook, terminal.console())),
+    "--json": lambda outlook: document.write(outlook, []),
     "--dot": dot.draw,
     "--svg": picture.draw,
 }

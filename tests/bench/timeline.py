@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from finalstage.cli import timeline
-from finalstage.cli.timeline import Band, Bar
+from finalstage.cli.report import timeline
+from finalstage.cli.report.timeline import Band, Bar
 from tests.bench import figures
 from tests.bench.results import Timeline
 

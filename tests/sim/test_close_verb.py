@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from finalstage import drawing
-from finalstage.cli import close_verb
-from finalstage.cli.close_verb import close
+from finalstage.cli.close import verb
+from finalstage.cli.close.verb import close
 from finalstage.cli.errors import DONE, FAILED, INTERRUPTED, RefusalError
 from finalstage.kernel import Call, Target
 from finalstage.kernel.faulty import ACTING
@@ -86,7 +86,7 @@ class Answer:
 def run(kernel: Any, *words: str, yes: bool = True) -> Answer:
     """Call it with some words, as its main program does; without being asked, but for `yes`."""
     parser = argparse.ArgumentParser()
-    close_verb.add_to(parser.add_subparsers())
+    verb.add_to(parser.add_subparsers())
     options = parser.parse_args(["close", *["--yes"] * yes, *words])
     lines: list[str] = []
     try:

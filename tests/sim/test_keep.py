@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from finalstage import keep, vfat
-from finalstage.cli.shutdown import Shutdown, from_log, read
+from finalstage.cli.report.shutdown import Shutdown, from_log, read
 from finalstage.efi import VARIABLES
 from finalstage.report import MAGIC, Report
 from finalstage.stage import run

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from finalstage.cli.carried import Carried
+from finalstage.cli.check.readiness import Machine
 from finalstage.cli.config import Configuration
-from finalstage.cli.readiness import Machine
 from finalstage.cli.setup import Setup
+from finalstage.cli.staged.carried import Carried
 from finalstage.handover.options import Options
 from finalstage.kernel import Stat
 from finalstage.stack import Layer, Stack

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from finalstage.cli import svg
-from finalstage.cli.timeline import LEFT, PLOT
+from finalstage.cli.report.timeline import LEFT, PLOT
 from tests.bench import calls, figures, plot, report, run, start, tables, timeline
 from tests.bench.contestants import CONTESTANTS, DRACUT, FINALSTAGE_DIRECT, ORACLE
 from tests.bench.results import Going, Results, Timeline

@@ -15,7 +15,7 @@ import kconfiglib
 import pytest
 
 from finalstage import __version__
-from finalstage.cli import payload
+from finalstage.cli.staged import payload
 from tests.vm import debian
 from tests.vm.cache import once
 

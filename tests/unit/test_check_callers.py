@@ -7,20 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from finalstage.cli import (
-    changes,
-    check_callers,
-    check_systemd,
-    install,
-    overlay,
-    stand_in,
-)
-from finalstage.cli.changes import Change, File, Insert, Link
+from finalstage.cli.check import callers
+from finalstage.cli.check import systemd as check_systemd
+from finalstage.cli.check.readiness import OK, PROBLEM, UNKNOWN, WARNING, Finding, Machine
 from finalstage.cli.config import Configuration
 from finalstage.cli.errors import RefusalError
-from finalstage.cli.install import PROGRAM, Record
-from finalstage.cli.readiness import OK, PROBLEM, UNKNOWN, WARNING, Finding, Machine
-from finalstage.cli.staging import SOURCE
+from finalstage.cli.install import changes, installation, overlay
+from finalstage.cli.install.changes import Change, File, Insert, Link
+from finalstage.cli.install.installation import PROGRAM, Record
+from finalstage.cli.staged import stand_in
+from finalstage.cli.staged.staging import SOURCE
 from finalstage.mountinfo import Entry as Mount
 from tests.unit.files_kernel import machine
 
@@ -33,12 +29,12 @@ OURS = Mount(9, 1, "0:9", "/", "/run/initramfs", "rw", "tmpfs", SOURCE, "rw")
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The root of a machine with runit, not as PID 1, on which nothing is staged."""
-    monkeypatch.setattr(check_callers, "HOST", tmp_path)
-    monkeypatch.setattr(check_callers, "mount_at", lambda place: None)
+    monkeypatch.setattr(callers, "HOST", tmp_path)
+    monkeypatch.setattr(callers, "mount_at", lambda place: None)
     monkeypatch.setattr(overlay, "pid_1", lambda: "init")
     program = tmp_path / "this"
     program.write_text("program")
-    monkeypatch.setattr(install, "this_program", lambda: program)
+    monkeypatch.setattr(installation, "this_program", lambda: program)
     return tmp_path
 
 
@@ -53,7 +49,7 @@ def installed(root: Path, name: str, *made: Change) -> None:
 
 def look(init: str = "runit", as_root: bool = True) -> list[Finding]:
     """What is found."""
-    return list(check_callers.look(machine(init=init, as_root=as_root)))
+    return list(callers.look(machine(init=init, as_root=as_root)))
 
 
 def of(name: str, found: list[Finding]) -> list[Finding]:
@@ -90,23 +86,23 @@ def test_systemd_is_known_to_who_is_not_root(
 
     monkeypatch.setattr(overlay, "detect", refuse)
     monkeypatch.setattr(stand_in, "UNITS", tmp_path / "none")
-    assert check_callers.init_that_runs() == ""
+    assert callers.init_that_runs() == ""
     monkeypatch.setattr(stand_in, "UNITS", tmp_path)
-    assert check_callers.init_that_runs() == "systemd"
+    assert callers.init_that_runs() == "systemd"
 
 
 def test_nothing_is_installed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_callers, "look_at_systemd", lambda machine, is_installed: ())
+    monkeypatch.setattr(callers, "look_at_systemd", lambda machine, is_installed: ())
     for init in ("runit", "systemd"):
         (finding,) = of("installed", look(init))
         assert (finding.verdict, finding.remedy) == (PROBLEM, "finalstage install")
-    monkeypatch.setattr(check_callers, "mount_at", lambda place: OURS)
+    monkeypatch.setattr(callers, "mount_at", lambda place: OURS)
     assert of("installed", look())[0].verdict == PROBLEM
     assert of("installed", look("systemd"))[0].verdict == WARNING  # it looks there by itself
 
 
 def test_only_an_image_builder_is_installed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_callers, "look_at_systemd", lambda machine, is_installed: ())
+    monkeypatch.setattr(callers, "look_at_systemd", lambda machine, is_installed: ())
     installed(root, "dracut", SCRIPT)
     assert of("installed", look("systemd"))[0].verdict == OK
     assert of("installed", look())[0].found == "not installed: nobody calls it"
@@ -150,7 +146,7 @@ def test_another_program_than_the_installed_one(root: Path) -> None:
 
 def test_a_record_that_makes_no_sense(root: Path) -> None:
     installed(root, "runit", SCRIPT)
-    install.record_place(root, "runit").write_text("{")
+    installation.record_place(root, "runit").write_text("{")
     (finding,) = of("installed", look())
     assert finding.verdict == UNKNOWN and "which says what was installed" in finding.found
 

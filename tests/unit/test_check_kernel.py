@@ -9,9 +9,10 @@ from collections.abc import Mapping
 import pytest
 
 from finalstage import efi, mor
-from finalstage.cli import check_kernel, check_memory
-from finalstage.cli.check_kernel import INTERFACES
-from finalstage.cli.readiness import OK, PROBLEM, UNKNOWN, WARNING, Finding
+from finalstage.cli.check import kernel as check_kernel
+from finalstage.cli.check import memory
+from finalstage.cli.check.kernel import INTERFACES
+from finalstage.cli.check.readiness import OK, PROBLEM, UNKNOWN, WARNING, Finding
 from finalstage.keys import GC_DELAY, KEYS, USERS
 from tests.sim.lacking import LACKS, Lack
 from tests.unit.files_kernel import machine
@@ -153,6 +154,6 @@ def test_what_becomes_of_memory(
     of = machine({"/proc": OSError(errno.EACCES, ""), **files}, **more)  # type: ignore[arg-type]
     if "/proc/7/stat" in files:
         del of.kernel.files["/proc"]  # type: ignore[attr-defined]
-    said = next(each for each in check_memory.look(of) if each.name == name)
+    said = next(each for each in memory.look(of) if each.name == name)
     assert (said.verdict, said.found if words not in said.found else words) == (verdict, words)
     assert bool(said.remedy) == (verdict != OK)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from finalstage.cli import check_callers, check_layers
-from finalstage.cli.readiness import OK, PROBLEM, UNKNOWN, WARNING, Finding
+from finalstage.cli.check import callers
+from finalstage.cli.check import layers as check_layers
+from finalstage.cli.check.readiness import OK, PROBLEM, UNKNOWN, WARNING, Finding
 from finalstage.kernel import Kernel, Target
 from finalstage.layers.dm import Dm
 from finalstage.layers.mount import Mount
@@ -112,7 +113,7 @@ def test_a_machine_whose_devices_nobody_can_see_is_not_ready() -> None:
 
 
 def test_what_remains_where_init_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_callers, "is_child_of", lambda init: True)
+    monkeypatch.setattr(callers, "is_child_of", lambda init: True)
     found = look(DISK, crypt("crypt"), ROOT.but(below=("block:253:0",)), init="runit")
     assert wrong(found) == [("read-only", WARNING)]
     (finding,) = (each for each in found if each.name == "read-only")

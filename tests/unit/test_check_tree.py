@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from finalstage.cli import check_tree, check_verb, payload, staging, tree_owner
-from finalstage.cli.carried import Carried
-from finalstage.cli.payload import Entry, PayloadError
+from finalstage.cli.check import tree as check_tree
+from finalstage.cli.check import verb
+from finalstage.cli.check.readiness import OK, PROBLEM, UNKNOWN, WARNING, Finding, some
 from finalstage.cli.problems import Problem
-from finalstage.cli.readiness import OK, PROBLEM, UNKNOWN, WARNING, Finding, some
+from finalstage.cli.staged import payload, staging, tree_owner
+from finalstage.cli.staged.carried import Carried
+from finalstage.cli.staged.payload import Entry, PayloadError
 from finalstage.mountinfo import Entry as Mount
 from tests.unit.files_kernel import machine
 
@@ -159,7 +161,7 @@ def test_what_only_root_may_read_of_the_setup_is_unknown(tree: Path) -> None:
     for as_root, verdict in ((False, UNKNOWN), (True, PROBLEM)):
         of = machine(as_root=as_root)
         of = dataclasses.replace(of, setup=dataclasses.replace(of.setup, problems=(denied,)))
-        assert [each.verdict for each in check_verb.check_setup(of)] == [verdict]
+        assert [each.verdict for each in verb.check_setup(of)] == [verdict]
         (current,) = (each for each in check_tree.look(of) if each.name == "current")
         assert current.verdict == (UNKNOWN if verdict == UNKNOWN else OK)
 

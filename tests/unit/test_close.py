@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from finalstage.cli import apart, close_verb, main, running, selection
+from finalstage.cli import apart, main
+from finalstage.cli.close import running, selection, verb
+from finalstage.cli.close.running import Need, needs
+from finalstage.cli.close.selection import of_all, of_targets, refusals
 from finalstage.cli.errors import DONE, FAILED, INTERRUPTED, NOT_UNDERSTOOD
-from finalstage.cli.running import Need, needs
-from finalstage.cli.selection import of_all, of_targets, refusals
 from finalstage.layers.dm import Dm
 from finalstage.layers.mount import Mount
 from finalstage.layers.swap import Swap
@@ -197,7 +198,7 @@ def test_wrong_input_gets_one_line_and_nothing_is_closed(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     kernel = SimKernel(machine())
-    monkeypatch.setattr(close_verb, "LinuxKernel", lambda: kernel)
+    monkeypatch.setattr(verb, "LinuxKernel", lambda: kernel)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(apart, "call", lambda function: function())
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)

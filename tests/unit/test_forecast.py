@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from finalstage.cli import forecast
-from finalstage.cli.facts import Facts, Seen
-from finalstage.cli.forecast import CLOSE, FLUSH, KEEP, REMAIN, SEAL, Fate
+from finalstage.cli.plan import forecast
+from finalstage.cli.plan.facts import Facts, Seen
+from finalstage.cli.plan.forecast import CLOSE, FLUSH, KEEP, REMAIN, SEAL, Fate
 from finalstage.kernel import Kernel, Target
 from finalstage.layers.dm import Dm
 from finalstage.layers.loop import Loop

@@ -7,7 +7,7 @@ from errno import ENOENT
 
 import pytest
 
-from finalstage.cli import holding
+from finalstage.cli.close import holding
 from finalstage.kernel import Stat
 from finalstage.layers.mount import Mount
 from finalstage.stack import Layer, Stack

@@ -15,9 +15,10 @@ from elftools.elf.segments import InterpSegment
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from finalstage.cli import carried, closure, files, hooks
-from finalstage.cli.carried import Carried
+from finalstage.cli import files
 from finalstage.cli.problems import WrongError
+from finalstage.cli.staged import carried, closure, hooks
+from finalstage.cli.staged.carried import Carried
 
 LAUNCHER = Path(__file__).resolve().parents[2] / "finalstage/launcher/hooks.c"
 LIBRARY = "int number(void) { return 42; }\n"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from finalstage import cli
-from finalstage.cli import changes, completion_verb, install, overlay
+from finalstage.cli import completion_verb
 from finalstage.cli.errors import RefusalError
+from finalstage.cli.install import changes, installation, overlay
 
 INSTALL_TOML = """
 init = ["someinit"]
@@ -57,10 +58,10 @@ def overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "some" / "install.toml").write_text(INSTALL_TOML)
     (tmp_path / "program").write_text("program")
     monkeypatch.setattr(overlay, "folder", lambda: folder)
-    monkeypatch.setattr(install, "this_program", lambda: tmp_path / "program")
+    monkeypatch.setattr(installation, "this_program", lambda: tmp_path / "program")
     (tmp_path / "man" / "man8").mkdir(parents=True)
     (tmp_path / "man" / "man8" / "finalstage.8").write_text(".TH")
-    monkeypatch.setattr(install, "manual", lambda: tmp_path / "man")
+    monkeypatch.setattr(installation, "manual", lambda: tmp_path / "man")
     return folder
 
 

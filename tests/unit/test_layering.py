@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finalstage.cli import layering
-from finalstage.cli.layering import Part
+from finalstage.cli.plan import layering
+from finalstage.cli.plan.layering import Part
 from finalstage.stack import Layer, Stack
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from finalstage import cli
-from finalstage.cli import config, overlay
+from finalstage.cli import config
+from finalstage.cli.install import overlay
 from finalstage.handover import VERBS, options
 
 ROOT = Path(__file__).resolve().parents[2]

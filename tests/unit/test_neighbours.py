@@ -13,7 +13,8 @@ from typing import cast
 
 import pytest
 
-from finalstage.cli import clusters, device_nodes, fstab, left_over, lock_files, lvm, returning
+from finalstage.cli import fstab
+from finalstage.cli.close import clusters, device_nodes, left_over, lock_files, lvm, returning
 from finalstage.cli.errors import RefusalError
 from finalstage.cli.systemd import escape, escape_word
 from finalstage.kernel import Kernel

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from finalstage import cli
-from finalstage.cli import install, overlay
+from finalstage.cli.install import installation, overlay
 
 FOLDER = Path(__file__).parents[2] / "initramfs-overlay"
 INITS = sorted(name for name in overlay.names() if overlay.read(name).inits or name == "none")
@@ -37,7 +37,7 @@ def everything(root: Path) -> dict[str, str]:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "program").write_text("program")
-    monkeypatch.setattr(install, "this_program", lambda: tmp_path / "program")
+    monkeypatch.setattr(installation, "this_program", lambda: tmp_path / "program")
     return tmp_path / "root"
 
 
@@ -53,7 +53,7 @@ def test_installs_and_leaves_no_trace(root: Path, name: str) -> None:
     before = everything(root)
     assert cli.main(["install", "--init", name, "--root", str(root)]) == 0
     installed = everything(root)
-    assert installed.keys() - before.keys() > {str(root / install.PROGRAM)}
+    assert installed.keys() - before.keys() > {str(root / installation.PROGRAM)}
     assert cli.main(["uninstall", "--root", str(root)]) == 0
     assert everything(root) == before
 

@@ -18,10 +18,13 @@ import pytest
 from rich.console import Console
 
 from finalstage import cli
-from finalstage.cli import dot, inside, picture, plan_json, plan_text, plan_verb, terminal
+from finalstage.cli import inside, terminal
 from finalstage.cli.errors import NOT_UNDERSTOOD, TargetError
-from finalstage.cli.looking import Looking
-from finalstage.cli.outlook import Outlook, look
+from finalstage.cli.plan import document as plan_json
+from finalstage.cli.plan import dot, picture, verb
+from finalstage.cli.plan import text as plan_text
+from finalstage.cli.plan.looking import Looking
+from finalstage.cli.plan.outlook import Outlook, look
 from finalstage.cli.problems import Problem
 from finalstage.kernel import Kernel
 from finalstage.stack import Layer
@@ -307,7 +310,7 @@ def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("form", ["--json", "--dot", "--svg", ""])
 def test_what_could_not_be_seen_is_said_beside_what_could(form: str) -> None:
     unseen = [Problem("not seen", 0, "half of it", "root sees more")]
-    *said, last = plan_verb.show(outlook("busy"), unseen, parsed(*filter(None, (form,))))
+    *said, last = verb.show(outlook("busy"), unseen, parsed(*filter(None, (form,))))
     assert last is unseen[0]
     assert "half of it" not in "\n".join(map(str, said)) or form == "--json"
 

@@ -12,10 +12,11 @@ import pytest
 from rich.console import Console
 
 from finalstage import cli
-from finalstage.cli import check_table, check_verb, inside
+from finalstage.cli import inside
+from finalstage.cli.check import table, verb
+from finalstage.cli.check.readiness import OK, PROBLEM, SCHEMA, UNKNOWN, WARNING, Finding, Readiness
 from finalstage.cli.errors import NOT_UNDERSTOOD
 from finalstage.cli.problems import Problem
-from finalstage.cli.readiness import OK, PROBLEM, SCHEMA, UNKNOWN, WARNING, Finding, Readiness
 from tests.unit.files_kernel import machine
 
 TREE = Finding("tree", PROBLEM, "nothing is staged", "finalstage stage")
@@ -88,7 +89,7 @@ def drawn(encoding: str = "utf-8", **of_console: Any) -> str:
     """The table on a terminal."""
     with io.TextIOWrapper(io.BytesIO(), encoding) as file:
         console = Console(file=file, width=90, highlight=False, **of_console)
-        return check_table.drawn(Readiness.of(ALL), console)
+        return table.drawn(Readiness.of(ALL), console)
 
 
 def test_a_table_has_all_and_the_verdict_at_its_end() -> None:
@@ -122,7 +123,7 @@ def finds(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
     def look(_: object) -> Iterator[Finding]:
         yield from found
 
-    monkeypatch.setattr(check_verb, "CHECKS", {"some": look})
+    monkeypatch.setattr(verb, "CHECKS", {"some": look})
     return found
 
 
@@ -180,8 +181,8 @@ def test_what_makes_no_sense_has_status_2(words: tuple[str, ...]) -> None:
 
 def test_each_check_looks_at_this_very_machine() -> None:
     """Whatever it is like: none raises, and what is not well has a remedy."""
-    machine = check_verb.this_machine()
-    for look in check_verb.CHECKS.values():
+    machine = verb.this_machine()
+    for look in verb.CHECKS.values():
         for each in look(machine):
             assert each.found and (each.remedy or each.verdict == OK), each
 
@@ -194,8 +195,8 @@ def test_a_check_that_breaks_off_costs_only_itself(monkeypatch: pytest.MonkeyPat
     def goes_on(_: object) -> Iterator[Finding]:
         yield DOG
 
-    monkeypatch.setattr(check_verb, "CHECKS", {"tree": breaks_off, "kernel": goes_on})
-    first, broken, last = check_verb.findings(machine())
+    monkeypatch.setattr(verb, "CHECKS", {"tree": breaks_off, "kernel": goes_on})
+    first, broken, last = verb.findings(machine())
     assert (first, last) == (FINE, DOG)
     assert (broken.name, broken.verdict) == ("tree", UNKNOWN)
     assert "/proc/self/mountinfo" in broken.found

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from finalstage.cli import config, fstab, report_file, setup
+from finalstage.cli import config, fstab, setup
 from finalstage.cli.problems import WrongError
+from finalstage.cli.report import report_file
 from finalstage.handover.options import CONFIGURATION
 from finalstage.kernel import Kernel, Stat
 from tests.unit.files_kernel import Files

@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finalstage import keep
-from finalstage.cli import config, fstab, main, places, report_file, report_text, shutdown, svg
-from finalstage.cli.shutdown import NoReportError
+from finalstage.cli import config, fstab, main, svg
+from finalstage.cli.report import places, report_file, shutdown
+from finalstage.cli.report import text as report_text
+from finalstage.cli.report.shutdown import NoReportError
 from finalstage.report import MAGIC, Report, checksum
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finalstage.cli.stand_in import drop_in_folder
+from finalstage.cli.staged.stand_in import drop_in_folder
 from tests.unit.test_stage_verb import TOOL, run
 
 PROGRAM = "/usr/lib/systemd/systemd-shutdown"

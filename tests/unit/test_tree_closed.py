@@ -14,7 +14,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from PyInstaller.archive.readers import CArchiveReader  # type: ignore[import-untyped]
 
-from finalstage.cli.payload import Entry, differences, write_tree
+from finalstage.cli.staged.payload import Entry, differences, write_tree
 from tests.unit.closure import Tree
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from finalstage import __version__
-from finalstage.cli import payload
+from finalstage.cli.staged import payload
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "dist" / "finalstage"

@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from finalstage.cli import volume_groups
-from finalstage.cli.volume_groups import VolumeGroup, read_group
+from finalstage.cli.close import volume_groups
+from finalstage.cli.close.volume_groups import VolumeGroup, read_group
 
 AREA = 4096
 AREA_BYTES = 1 << 20

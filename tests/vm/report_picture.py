@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from finalstage.cli import report_text, terminal
-from finalstage.cli.shutdown import read
+from finalstage.cli import terminal
+from finalstage.cli.report import text
+from finalstage.cli.report.shutdown import read
 from tests.vm import rows
 from tests.vm.cache import PROJECT
 from tests.vm.test_report import ON_PARTITION, PLACE, partition
@@ -17,8 +18,8 @@ def main() -> int:
     """Draw the picture, and print the text. Returns 1 if the machine did not go down well."""
     outcome = rows.perform(ON_PARTITION)
     found = read(partition(ON_PARTITION))
-    PICTURE.write_text(report_text.as_svg(found))
-    print(report_text.as_text(found, PLACE, terminal.console()))
+    PICTURE.write_text(text.as_svg(found))
+    print(text.as_text(found, PLACE, terminal.console()))
     if outcome.problems:
         print(*outcome.problems, sep="\n", file=sys.stderr)
         return 1

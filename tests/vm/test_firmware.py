@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 
 from finalstage import keep
-from finalstage.cli.shutdown import read
+from finalstage.cli.report.shutdown import read
 from finalstage.efi import VARIABLES
 from tests.vm import firmware
 from tests.vm.conftest import Happen

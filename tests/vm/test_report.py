@@ -7,7 +7,7 @@ import base64
 import re
 from dataclasses import replace
 
-from finalstage.cli.shutdown import read
+from finalstage.cli.report.shutdown import read
 from finalstage.keep import EMPTY, MOST_ON_DEVICE
 from tests.vm import content, ram
 from tests.vm.conftest import Happen

@@ -1,0 +1,1 @@
+"""`finalstage check`: is this machine ready? A module for each thing that is looked at."""

@@ -1,0 +1,1 @@
+"""`finalstage report`: what happened at the last shutdown, wherever that was kept."""

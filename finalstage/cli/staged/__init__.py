@@ -1,0 +1,1 @@
+"""The tree: packing, staging and unpacking it, and standing in for a program of init."""
