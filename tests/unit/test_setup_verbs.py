@@ -175,7 +175,7 @@ def test_problems_go_to_standard_error() -> None:
 def test_what_fails_leaves_what_was_there() -> None:
     """A tree for which there is no room any more, and one that cannot be mounted."""
     broken = (
-        f"{PREPARE}from finalstage.cli import carried\n"
+        f"{PREPARE}from finalstage.cli.staged import carried\n"
         "carried.Carried.size = 0\npayload.tree_size = lambda: 12 << 20\n"
         "sys.exit(cli.main(['stage']))"
     )

@@ -16,7 +16,7 @@ PREPARE = """
 import os, sys
 from pathlib import Path
 from finalstage import cli
-from finalstage.cli import payload
+from finalstage.cli.staged import payload
 from finalstage.kernel import tmpfs
 """
 NOEXEC = """

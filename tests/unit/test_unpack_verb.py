@@ -18,7 +18,7 @@ FAILING = """
 import sys
 from pathlib import Path
 from finalstage import cli
-from finalstage.cli import payload
+from finalstage.cli.staged import payload
 """
 DAMAGED = "payload.write_tree = lambda root: (root / 'run').mkdir()"
 

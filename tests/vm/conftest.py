@@ -14,6 +14,9 @@ from tests.vm.table import PROPERTY, pytest_terminal_summary
 __all__ = ["Happen", "happen", "pytest_terminal_summary"]
 
 Happen = Callable[[Row], Outcome]
+# So many lines of the console stand in the report of a row that failed: where it was somebody
+# else's machine, nothing else is left of it. A panic with its registers and calls has some fifty.
+LAST_WORDS = 80
 
 
 @pytest.fixture
@@ -27,6 +30,9 @@ def happen(
         request.node.add_report_section("call", "row", f"all it left lies in {row.folder}")
         outcome = rows.perform(row)
         outcomes.append(outcome)
+        if outcome.problems:
+            last = outcome.console.replace("\r", "").splitlines()[-LAST_WORDS:]
+            request.node.add_report_section("call", "console", "\n".join(last))
         record_property(PROPERTY, json.dumps(outcome.summary()))
         return outcome
 
