@@ -41,7 +41,7 @@ class Hardware:
 
     disks: tuple[Disk, ...]
     processors: int = 2
-    memory: int = 512
+    memory: int = 320
     processor: str = PROCESSOR
     command_line: str = ""
     devices: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ import pytest
 
 from tests.vm.conftest import Happen
 from tests.vm.faults import freeze
+from tests.vm.part import seldom
 from tests.vm.rows import DIRTY_64M, ORACLE, REMOUNT, RETURN, SHOW_TABLE, STUBBORN, Row
 from tests.vm.stacks import BUSES, IN_TABLE, MAIN, MAIN_BUSY, MD, WITHOUT_AES, on
 
@@ -14,7 +15,7 @@ from tests.vm.stacks import BUSES, IN_TABLE, MAIN, MAIN_BUSY, MD, WITHOUT_AES, o
     "row",
     [
         Row("control: remount", MAIN, REMOUNT, to=ORACLE),
-        Row("control: remount, reboot", MAIN, REMOUNT, "reboot", to=ORACLE),
+        *seldom(Row("control: remount, reboot", MAIN, REMOUNT, "reboot", to=ORACLE)),
         Row("control: remount, no AES instructions", WITHOUT_AES, REMOUNT, to=ORACLE),
     ],
     ids=lambda row: row.slug,
@@ -44,11 +45,13 @@ def test_a_table_that_was_asked_for_leaves_the_key_as_text(happen: Happen) -> No
     "row",
     [
         Row("control: closed by heart", MAIN, to=ORACLE),
-        Row("control: by heart, return path", MAIN, RETURN, to=ORACLE),
-        Row("control: by heart, reboot", MAIN, verb="reboot", to=ORACLE),
-        Row("control: by heart, halt", MAIN, verb="halt", to=ORACLE),
+        *seldom(
+            Row("control: by heart, return path", MAIN, RETURN, to=ORACLE),
+            Row("control: by heart, reboot", MAIN, verb="reboot", to=ORACLE),
+            Row("control: by heart, halt", MAIN, verb="halt", to=ORACLE),
+        ),
         Row("control: by heart, NVMe and SCSI", BUSES, to=ORACLE),
-        Row("control: by heart, one processor", on(MD, processors=1), to=ORACLE),
+        *seldom(Row("control: by heart, one processor", on(MD, processors=1), to=ORACLE)),
         Row("control: by heart, busy", MAIN_BUSY, before=(STUBBORN,), to=ORACLE),
     ],
     ids=lambda row: row.slug,

@@ -11,6 +11,7 @@ from tests.vm.cache import PROJECT
 from tests.vm.conftest import Happen
 from tests.vm.expected import Expected
 from tests.vm.guest import guest
+from tests.vm.part import seldom
 from tests.vm.rows import DIRECT, IN_PLACE, NO_PROC, RETURN, Row
 from tests.vm.stacks import MAIN, rooted
 from tests.vm.states import INITRAMFS
@@ -29,7 +30,7 @@ HELD_BY_DAEMON = Expected(says=(*HELD.says, "(open file)"))
 
 ROWS = [
     Row("root is an initramfs", rooted(MAIN, INITRAMFS)),
-    Row("root is an initramfs, no /proc", rooted(MAIN, INITRAMFS), before=(NO_PROC,)),
+    *seldom(Row("root is an initramfs, no /proc", rooted(MAIN, INITRAMFS), before=(NO_PROC,))),
     Row("the tree lies on the root", MAIN, "exec /opt/tree/shutdown {verb}", staging=ON_ROOT),
     Row(
         "staged by finalstage stage",

@@ -163,7 +163,7 @@ CRYPTSETUP = in_file("LUKS in a file, cryptsetup", "")
         Row("LUKS in a file, losetup", LOSETUP, NO_SCRUB, files=INNER),
         *seldom(Row("LUKS in a file, losetup, return", LOSETUP, RETURN, files=INNER)),
         Row("LUKS in a file, cryptsetup", CRYPTSETUP, NO_SCRUB, files=INNER),
-        Row("LUKS in a file, cryptsetup, return", CRYPTSETUP, RETURN, files=INNER),
+        *seldom(Row("LUKS in a file, cryptsetup, return", CRYPTSETUP, RETURN, files=INNER)),
         Row(
             "LUKS in a deleted file",
             LOSETUP,

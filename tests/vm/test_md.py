@@ -22,6 +22,7 @@ from tests.vm.layers import (
     Resyncing,
     Slices,
 )
+from tests.vm.part import seldom
 from tests.vm.rows import DIRECT, DIRTY, Row
 from tests.vm.stacks import TWO, Stack
 
@@ -154,7 +155,7 @@ ROWS = [
         files=(*DIRTY, File("/ddf/new", 100_000), File("/imsm/new", 100_000)),
         before=(monitor_from_root("md125"),),
     ),
-    Row("root in a container", IN_CONTAINER),
+    *seldom(Row("root in a container", IN_CONTAINER)),
     Row(
         "root in a container, monitor in root",
         IN_CONTAINER,

@@ -25,6 +25,7 @@ from tests.vm.layers import (
     WriteCached,
     Xfs,
 )
+from tests.vm.part import seldom
 from tests.vm.rows import DIRTY, RETURN, Row
 from tests.vm.stacks import Stack
 
@@ -118,9 +119,9 @@ NESTED = Stack(
 
 ROWS = [
     Row("btrfs on LUKS on thin LVM on RAID5", ON_THIN),
-    Row("btrfs on LUKS on thin LVM on RAID5, return", ON_THIN, RETURN),
+    *seldom(Row("btrfs on LUKS on thin LVM on RAID5, return", ON_THIN, RETURN)),
     Row("root is an overlay", LIVE),
-    Row("root is an overlay, return", LIVE, RETURN),
+    *seldom(Row("root is an overlay, return", LIVE, RETURN)),
     Row("root is an overlay, detached", LIVE, before=(DETACHED,)),
     Row(
         "LUKS in a file on LUKS in a file on LUKS",
@@ -128,7 +129,7 @@ ROWS = [
         files=(*DIRTY, *(File(f"/{n}/new", 2 * MIB, secret=True) for n in (1, 2, 3))),
     ),
     Row("root on bcache on md, direct", ON_BCACHE),
-    Row("root on bcache on md, return", ON_BCACHE, RETURN),
+    *seldom(Row("root on bcache on md, return", ON_BCACHE, RETURN)),
     Row(
         "RAID1 of a local and an iSCSI disk, LUKS and LVM on it",
         REMOTE_MIRROR,

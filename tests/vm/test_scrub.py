@@ -18,7 +18,7 @@ CLEARING = on(MAIN, command_line="init_on_free=1")
 BOUNDED = "/run/initramfs/finalstage --scrub 0.1 | grep '^part [0-9][0-9]*$'"
 FULL = """
 mount -t tmpfs -o size=100% tmpfs /mnt
-for i in $(seq 390); do cat /data/new-secret; done >/mnt/file"""
+for i in $(seq 200); do cat /data/new-secret; done >/mnt/file"""
 PANICKY = "echo 1 >/proc/sys/vm/panic_on_oom"
 LAST = re.compile(r"overwrote all free memory, at last (\d+) MiB")
 
@@ -34,10 +34,10 @@ def begun_early(row: Row, console: str) -> bool:
     "row",
     [
         Row("scrubbed, direct", MAIN),
-        Row("scrubbed, return", MAIN, RETURN),
-        Row("scrubbed, 64 MiB dirty", MAIN, files=DIRTY_64M),
+        *seldom(Row("scrubbed, return", MAIN, RETURN)),
+        *seldom(Row("scrubbed, 64 MiB dirty", MAIN, files=DIRTY_64M)),
         Row("scrubbed, swap and nested mounts", MAIN_BUSY),
-        Row("scrubbed, one processor", on(MAIN, processors=1)),
+        *seldom(Row("scrubbed, one processor", on(MAIN, processors=1))),
         Row("scrubbed, 160 MiB of memory", on(LUKS, memory=160)),
         Row("scrubbed, a little before", MAIN, before=(BOUNDED,)),
         Row("scrubbed, kernel panics without memory", MAIN, before=(PANICKY,)),
@@ -67,7 +67,7 @@ def test_memory_that_is_full_of_plaintext(happen: Happen) -> None:
 def test_memory_that_is_full_of_plaintext_keeps_it(happen: Happen) -> None:
     path = DIRECT + " --scrub=never"
     outcome = happen(Row("control: full of plaintext", MAIN, path, before=(FULL,)))
-    assert outcome.copies.plaintext > 8 * 50_000
+    assert outcome.copies.plaintext > 8 * 40_000
 
 
 SHOWN = Row("scrubbed, a table was shown", IN_TABLE, before=(SHOW_TABLE,), tools=("trouble",))
@@ -93,7 +93,7 @@ def test_a_kernel_that_clears_what_it_frees_is_left_to_it(happen: Happen) -> Non
     assert outcome.copies.plaintext == 0
 
 
-@pytest.mark.parametrize("path", [DIRECT + " --scrub=never", RETURN], ids=["direct", "return"])
+@pytest.mark.parametrize("path", [DIRECT + " --scrub=never", *seldom(RETURN)])
 def test_freed_memory_keeps_plaintext(happen: Happen, path: str) -> None:
     to = ORACLE if path == RETURN else "finalstage"
     outcome = happen(Row(f"control: not scrubbed, {to}", MAIN, path, to=to))

@@ -10,6 +10,7 @@ from tests.vm.cache import PROJECT
 from tests.vm.conftest import Happen
 from tests.vm.expected import Expected
 from tests.vm.layers import Modules
+from tests.vm.part import seldom
 from tests.vm.rows import DIRECT, Row
 from tests.vm.stacks import MAIN_BUSY, PLAIN
 from tests.vm.systemd import archive
@@ -137,14 +138,18 @@ ROWS = [
             )
         ),
     ),
-    Row(
-        "standing in, the tree has gone",
-        PLAIN,
-        BY_252.replace("kmsg", "console"),
-        staging=STAND_IN,
-        before=("umount -l /run/initramfs",),
-        programs=(TOOL,),
-        expected=Expected(says=(f"{LEFT}no tree", "All filesystems unmounted.", "Powering off.")),
+    *seldom(
+        Row(
+            "standing in, the tree has gone",
+            PLAIN,
+            BY_252.replace("kmsg", "console"),
+            staging=STAND_IN,
+            before=("umount -l /run/initramfs",),
+            programs=(TOOL,),
+            expected=Expected(
+                says=(f"{LEFT}no tree", "All filesystems unmounted.", "Powering off.")
+            ),
+        )
     ),
     Row(
         "standing in, half of the tree has gone",
@@ -157,14 +162,16 @@ ROWS = [
         # systemd then hands over to the launcher, which does the rest without its stage.
         expected=Expected(says=(f"{LEFT}no tree", "All filesystems unmounted.", "status 127")),
     ),
-    Row(
-        "standing in, a container",
-        PLAIN,
-        BY_252.replace("kmsg", "console"),
-        staging=STAND_IN,
-        before=("mkdir -p /run/systemd; echo lxc >/run/systemd/container",),
-        programs=(TOOL,),
-        expected=Expected(says=(f"{LEFT}a container", "All filesystems unmounted.")),
+    *seldom(
+        Row(
+            "standing in, a container",
+            PLAIN,
+            BY_252.replace("kmsg", "console"),
+            staging=STAND_IN,
+            before=("mkdir -p /run/systemd; echo lxc >/run/systemd/container",),
+            programs=(TOOL,),
+            expected=Expected(says=(f"{LEFT}a container", "All filesystems unmounted.")),
+        )
     ),
     Row(
         "an interpreter is held by binfmt_misc",
