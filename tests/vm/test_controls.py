@@ -6,9 +6,10 @@ import pytest
 
 from tests.vm.conftest import Happen
 from tests.vm.faults import freeze
+from tests.vm.living import Living, live
 from tests.vm.part import seldom
 from tests.vm.rows import DIRTY_64M, ORACLE, REMOUNT, RETURN, SHOW_TABLE, STUBBORN, Row
-from tests.vm.stacks import BUSES, IN_TABLE, MAIN, MAIN_BUSY, MD, WITHOUT_AES, on
+from tests.vm.stacks import BUSES, IN_TABLE, MAIN, MAIN_BUSY, MD, PLAIN, WITHOUT_AES, on
 
 
 @pytest.mark.parametrize(
@@ -104,3 +105,16 @@ def test_a_frozen_disk_is_frozen(happen: Happen) -> None:
 def test_a_machine_that_stays_up_is_noticed(happen: Happen) -> None:
     outcome = happen(Row("control: stays up", MAIN, "exec sleep 999", to=ORACLE, deadline=2))
     assert outcome.end.kind == "deadline"
+
+
+def test_no_order_is_lost_while_orphans_die() -> None:
+    """PID 1, a shell, is told of the death of each."""
+    orphans = "for i in $(seq 150); do (sleep 0.$((i % 90 + 10)) &); done"
+    long = "x" * 500
+
+    async def act(living: Living) -> None:
+        await living.run(orphans)
+        for number in range(40):
+            assert await living.run(f"# {long}\necho {number} {long}") == f"{number} {long}\n"
+
+    live(PLAIN, act)

@@ -310,7 +310,7 @@ NO_DEV = "mount -t tmpfs none /dev"
 # No console and no standard streams.
 DUMB = f"rm /dev/console; exec <&- >&- 2>&-; {BOUNDED}"
 STAYS = "(exec -a @daemon /run/trouble unshare)"
-# Not for `before`: the shell that waits for orders would lose some of them to dying children.
+# Not for `before`: there are more orders then, and each takes a process.
 COMET = "/run/trouble comet"
 BOMB = "echo 600 >/proc/sys/kernel/pid_max; /run/trouble bomb"
 PROCESSES = "for i in $(seq 2000); do sleep 9999 & done"

@@ -195,7 +195,7 @@ def test_rescue_in_trouble(happen: Happen, trouble: str) -> None:
     row = Row(
         f"guardian: {trouble}",
         MAIN,
-        # Not at once: a guest that is short of time loses what the harness writes to it.
+        # Not at once: there is one more order then, which takes a process.
         before=(NOT_EXECUTABLE, f"(sleep 0.3; exec /run/trouble {trouble}) &"),
         tools=("trouble",),
     )
