@@ -8,7 +8,10 @@ from typing import ClassVar
 
 from tests.vm.hardware import Disk, Hardware
 from tests.vm.layers import ROOT, Common, Ext4, Layer, Luks
-from tests.vm.stacks import MAIN, Stack
+from tests.vm.stacks import MAIN, Stack, on
+
+MEMORY = 512
+"""MiB of each machine that needs no more."""
 
 PIECE = 4
 """MiB of one of many small devices."""
@@ -177,7 +180,7 @@ class Images(Common):
 
 def _many(count: int) -> Trial:
     layers = [ManyMounts("disk/b", AT_ONCE, first) for first in range(0, count, AT_ONCE)]
-    memory = 512 if count < 400 else 1024
+    memory = MEMORY if count < 400 else 1024
     disks = (Disk("a", 128), Disk("b", count * PIECE))
     stack = Stack(
         f"{count} mounts",
@@ -193,7 +196,7 @@ def _chains() -> Trial:
     layer = Chains("disk/b", 30, 10)
     stack = Stack(
         "300 devices, 10 deep",
-        Hardware((Disk("a", 128), Disk("b", 30 * PIECE)), command_line=LONG_LOG),
+        Hardware((Disk("a", 128), Disk("b", 30 * PIECE)), memory=MEMORY, command_line=LONG_LOG),
         (Ext4("disk/a", "/"), layer),
         files=(),
     )
@@ -205,7 +208,7 @@ def _images() -> Trial:
     plan = [line for layer in layers for line in layer.plan]
     stack = Stack(
         "200 images on LUKS",
-        Hardware((Disk("a", 1024),), command_line=LONG_LOG),
+        Hardware((Disk("a", 1024),), memory=MEMORY, command_line=LONG_LOG),
         (Luks("crypt", "disk/a"), Ext4("mapper/crypt", "/"), *layers),
         files=(),
     )
@@ -222,7 +225,7 @@ def slow(disks: tuple[str, ...], dirty: int = 8) -> Trial:
     mounts: tuple[Layer, ...] = tuple(Ext4(f"disk/{disk}", f"/{disk}") for disk in disks)
     stack = Stack(
         f"{len(disks)} slow disk{'s' if len(disks) > 1 else ''}",
-        Hardware((Disk("a", 128), *(Disk(disk, 64) for disk in disks))),
+        Hardware((Disk("a", 128), *(Disk(disk, 64) for disk in disks)), memory=MEMORY),
         (Ext4("disk/a", "/"), *mounts),
         files=(),
     )
@@ -237,8 +240,10 @@ def slow(disks: tuple[str, ...], dirty: int = 8) -> Trial:
 
 
 MAIN_TRIAL = Trial(
-    "main", MAIN, ("umount /run", "umount /", "remove vg-root", "remove crypt", "stop md0"),
-)  # fmt: skip
+    "main",
+    on(MAIN, memory=MEMORY),
+    ("umount /run", "umount /", "remove vg-root", "remove crypt", "stop md0"),
+)
 TRIALS = (
     MAIN_TRIAL,
     _many(100),
