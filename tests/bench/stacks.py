@@ -23,6 +23,11 @@ LONG_LOG = "log_buf_len=2M"
 """For the guest's kernel, where finalstage leaves more records than its log usually holds."""
 
 
+def machine(*disks: Disk, memory: int = MEMORY, command_line: str = "") -> Hardware:
+    """What all of them are made of, with so many MiB."""
+    return Hardware(disks, processors=2, memory=memory, command_line=command_line)
+
+
 @dataclass(frozen=True)
 class Trial:
     """A stack, what the oracle does to it, shell text for just before, and the disks that are slow
@@ -181,10 +186,9 @@ class Images(Common):
 def _many(count: int) -> Trial:
     layers = [ManyMounts("disk/b", AT_ONCE, first) for first in range(0, count, AT_ONCE)]
     memory = MEMORY if count < 400 else 1024
-    disks = (Disk("a", 128), Disk("b", count * PIECE))
     stack = Stack(
         f"{count} mounts",
-        Hardware(disks, memory=memory, command_line=LONG_LOG),
+        machine(Disk("a", 128), Disk("b", count * PIECE), memory=memory, command_line=LONG_LOG),
         (Ext4("disk/a", "/"), *layers),
         files=(),
     )
@@ -196,7 +200,7 @@ def _chains() -> Trial:
     layer = Chains("disk/b", 30, 10)
     stack = Stack(
         "300 devices, 10 deep",
-        Hardware((Disk("a", 128), Disk("b", 30 * PIECE)), memory=MEMORY, command_line=LONG_LOG),
+        machine(Disk("a", 128), Disk("b", 30 * PIECE), command_line=LONG_LOG),
         (Ext4("disk/a", "/"), layer),
         files=(),
     )
@@ -208,7 +212,7 @@ def _images() -> Trial:
     plan = [line for layer in layers for line in layer.plan]
     stack = Stack(
         "200 images on LUKS",
-        Hardware((Disk("a", 1024),), memory=MEMORY, command_line=LONG_LOG),
+        machine(Disk("a", 1024), command_line=LONG_LOG),
         (Luks("crypt", "disk/a"), Ext4("mapper/crypt", "/"), *layers),
         files=(),
     )
@@ -225,7 +229,7 @@ def slow(disks: tuple[str, ...], dirty: int = 8) -> Trial:
     mounts: tuple[Layer, ...] = tuple(Ext4(f"disk/{disk}", f"/{disk}") for disk in disks)
     stack = Stack(
         f"{len(disks)} slow disk{'s' if len(disks) > 1 else ''}",
-        Hardware((Disk("a", 128), *(Disk(disk, 64) for disk in disks)), memory=MEMORY),
+        machine(Disk("a", 128), *(Disk(disk, 64) for disk in disks)),
         (Ext4("disk/a", "/"), *mounts),
         files=(),
     )
@@ -241,7 +245,7 @@ def slow(disks: tuple[str, ...], dirty: int = 8) -> Trial:
 
 MAIN_TRIAL = Trial(
     "main",
-    on(MAIN, memory=MEMORY),
+    on(MAIN, processors=2, memory=MEMORY),
     ("umount /run", "umount /", "remove vg-root", "remove crypt", "stop md0"),
 )
 TRIALS = (

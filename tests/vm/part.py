@@ -1,7 +1,8 @@
 """What a usual run leaves out, since all tests together have to take less than forty minutes.
 
-What is left out differs from what is not by one thing that other rows try as well. With
-FINALSTAGE_ALL in the environment nothing is left out.
+What is left out differs from what is not by one thing that other rows try as well, and most
+machines have one processor. With FINALSTAGE_ALL in the environment nothing is left out, and they
+have two.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ ROWS = [
     *seldom(Row("main, exit", MAIN, DIRECT, "exit", ends_by="poweroff")),
     Row("main, unknown verb and option", MAIN, f"{DIRECT} --new=1", "rest", ends_by="poweroff"),
     *seldom(Row("main, one processor", on(MAIN, processors=1), DIRECT)),
+    Row("main, two processors", on(MAIN, processors=2), DIRECT),
     Row("main, four processors", on(MAIN, processors=4), DIRECT),
     Row("main, no AES instructions", WITHOUT_AES, DIRECT),
     Row("swap and nested mounts, direct", MAIN_BUSY, DIRECT),
