@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -65,9 +66,8 @@ async def judge(
     """
     paths = " ".join(shlex.quote(file.path.lstrip("/")) for file in files)
     hardware = judges(stack.hardware)
-    async with Machine(
-        hardware, images, tray, state=base(hardware), read_only=True, log=log
-    ) as machine:
+    state = await asyncio.to_thread(base, hardware)
+    async with Machine(hardware, images, tray, state=state, read_only=True, log=log) as machine:
         modules = {name for layer in stack.layers for name in layer.modules}
         script = ["modprobe virtio_blk", DISKS]
         if tables(stack) or kit(stack, hardware):

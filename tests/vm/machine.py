@@ -257,11 +257,18 @@ class Machine:
         said = "".join(output) + self.console[-3000:].decode(errors="replace")
         raise GuestError(f"the guest gave no answer in {deadline} s; last words:\n{said}")
 
-    async def seen(self, text: bytes) -> None:
-        """Wait until `text` stands on the console."""
-        async with self._changed:
-            while text not in self.console:
-                await self._changed.wait()
+    async def seen(self, text: bytes, deadline: float = 300) -> None:
+        """Wait until `text` stands on the console. Raises GuestError if it does not in so many
+        seconds."""
+        try:
+            async with asyncio.timeout(deadline), self._changed:
+                while text not in self.console:
+                    await self._changed.wait()
+        except TimeoutError:
+            last = self.console[-3000:].decode(errors="replace")
+            raise GuestError(
+                f"{text!r} was not said in {deadline} s; last words:\n{last}"
+            ) from None
 
     # -- watching it go down ---------------------------------------------------------------------
 

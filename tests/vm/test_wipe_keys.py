@@ -8,7 +8,10 @@ from dataclasses import replace
 import pytest
 
 from tests.vm import content
+from tests.vm.conftest import Happen
 from tests.vm.content import File
+from tests.vm.expected import Expected
+from tests.vm.inits import down
 from tests.vm.layers import Layer
 from tests.vm.living import Living, live
 from tests.vm.ram import Copies, patterns, search
@@ -123,3 +126,35 @@ def test_some_devices_alone_then_all_without_the_stage(capsys: pytest.CaptureFix
             print("", *re.findall(r"timed .*", living.machine.console.decode()), sep="\n")
 
     live(SUMS, act, tools=("timed",))
+
+
+def test_without_a_tree_it_stages_one_and_scrubs() -> None:
+    """What was read of root is in freed memory too, until that is overwritten."""
+
+    async def act(living: Living) -> None:
+        await living.run(f"cat /data/secret >/dev/null; {DROP}")
+        before = await copies(living)
+        assert before.of_keys > 0 and before.plaintext > 100
+        await living.run(f"{PRESSES} --scrub {ASIDE}")
+        # It does not come back: what it has unpacked of itself on root it cannot remove.
+        await living.machine.seen(b"keys wiped 1, keys left 0")
+        after = await copies(living)
+        assert after.of_keys == 0
+        assert after.plaintext < 10
+
+    live(MAIN, act)
+
+
+UNIT = "finalstage-wipe-keys"
+BY_UNIT = down(
+    *("systemd", f"systemctl kill --signal=SIGUSR1 {UNIT}"),
+    name="wipe-keys by its unit",
+    before=(f"systemctl enable --now {UNIT}; [ -d /run/{UNIT} ]; sync",),
+    files=(),
+    expected=Expected(unclean=("ext4:/",)),
+)
+
+
+def test_its_unit_waits_and_switches_off(happen: Happen) -> None:
+    """As it stands in the unit's own text."""
+    assert not happen(BY_UNIT).problems, f"see {BY_UNIT.folder}"
