@@ -26,7 +26,7 @@ lint: setup
 
 check:
 	@$(MAKE) --no-print-directory -j3 dist lint guests
-	$(PYTHON) -m pytest -n 5
+	$(PYTHON) -m pytest -n 6
 
 guests: setup
 	@$(PYTHON) -m tests.vm.prepare

@@ -129,10 +129,12 @@ def targets(name: str, *before: str, path: str = DIRECT) -> Row:
     "row",
     [
         targets("dm: every target"),
-        *seldom(targets("dm: every target, return", path=RETURN)),
-        replace(
-            targets("dm: every target, above a LUKS that stays", STAYS),
-            expected=Expected(says=("wiped the key of crypt cdata", "keys left 0")),
+        *seldom(
+            targets("dm: every target, return", path=RETURN),
+            replace(
+                targets("dm: every target, above a LUKS that stays", STAYS),
+                expected=Expected(says=("wiped the key of crypt cdata", "keys left 0")),
+            ),
         ),
     ],
     ids=lambda row: row.slug,

@@ -1,4 +1,6 @@
-"""Turns: as many machines are at work at once as there are processors; others wait.
+"""Turns: one machine more is at work at once than there are processors; others wait.
+
+Each waits for something at times, and most have one processor only.
 
 A machine that goes down while something of it hangs is idle nearly all of that time, and goes on
 without a turn. So many more rows than there are processors can be on their way.
@@ -33,9 +35,9 @@ class Turn:
         self.give_back()
 
     async def take(self) -> None:
-        """Wait until fewer machines are at work than there are processors."""
+        """Wait until no more machines are at work than there are processors."""
         BUILD.mkdir(parents=True, exist_ok=True)
-        places = [BUILD / f"turn-{number}.lock" for number in range(os.cpu_count() or 1)]
+        places = [BUILD / f"turn-{number}.lock" for number in range((os.cpu_count() or 1) + 1)]
         while not self._held:
             for place in places:
                 file = place.open("w")
