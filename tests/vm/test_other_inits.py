@@ -55,7 +55,7 @@ ROWS = [
     ),
     down("openrc", "openrc-shutdown --poweroff now", expected=SEALED),
     *seldom(down("openrc", "openrc-shutdown --reboot now", "reboot", expected=SEALED)),
-    down("openrc", "shutdown -h -H now", "halt", root="openrc-sysvinit"),
+    *seldom(down("openrc", "shutdown -h -H now", "halt", root="openrc-sysvinit")),
     down("runit", "poweroff", expected=SEALED),
     *seldom(down("runit", "reboot", "reboot", expected=SEALED)),
     down("finit", "poweroff", expected=SEALED),
