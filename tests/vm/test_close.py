@@ -4,16 +4,12 @@ that hangs and is then pulled out; a second boot looks at what was left."""
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-
-import pytest
 
 from tests.vm.content import File
 from tests.vm.faults import freeze, unplug
 from tests.vm.hardware import MIB, Disk, Hardware
 from tests.vm.layers import Bind, Ext4, Loop, Luks, Lvm, Raid, Swap
 from tests.vm.living import Answer, Living, live
-from tests.vm.part import ALL as EVERY_TEST
 from tests.vm.stacks import Stack
 from tests.vm.states import INITRAMFS
 
@@ -35,8 +31,6 @@ STACK = Stack(
 NEW = File("/srv/new", 4 * MIB)
 WRITE = f"mkdir /run/tray; mv /run/{NEW.handed[0]} /run/tray; {NEW.write('/sysroot')}"
 ALL = ("close", "crypt", "--below", "--yes")
-WHATEVER = ("close", "--all", "--yes")
-HANGS = b"hang at "
 
 
 async def faulty(living: Living, fault: str, *words: str) -> Answer:
@@ -45,26 +39,6 @@ async def faulty(living: Living, fault: str, *words: str) -> Answer:
     said = await living.run(f"{with_fault} </dev/null 2>&1 && s=0 || s=$?; printf '\n%s\n' $s")
     text, _, status = said.rstrip("\r\n").rpartition("\n")
     return Answer(text, int(status))
-
-
-async def killed(living: Living, number: int) -> bool:
-    """Kill it where it makes its call of that number; return whether there was such a call."""
-    answer = await faulty(living, f"kill@{number}", *WHATEVER)
-    assert answer.status == 0 or "killed in the middle of it" in answer.text
-    return answer.status != 0
-
-
-async def interrupted(living: Living, number: int) -> bool:
-    """Press Ctrl-C while its call of that number hangs; return whether there was such a call."""
-    console, fault = living.machine.console, f"FINALSTAGE_TEST=1 FINALSTAGE_FAULT=hang@{number}"
-    before, gone = console.count(HANGS), "[ ! -d /proc/$(cat /run/pid) ]"
-    call = f"{fault} setsid /run/finalstage {' '.join(WHATEVER)} </dev/null >/run/said 2>&1"
-    await living.run(f"{call} & echo $! >/run/pid")
-    while console.count(HANGS) == before and await living.run(f"{gone} || echo there"):
-        pass
-    end = f"until {gone}; do usleep 50000; done"
-    said = await living.run(f"{gone} || kill -INT -$(cat /run/pid); {end}; cat /run/said")
-    return "interrupted" in said
 
 
 async def names(living: Living) -> str:
@@ -131,25 +105,3 @@ def test_a_disk_that_hangs_is_left_behind_and_pulled_out_the_other_has_all() -> 
         assert [line for line in verdict.unclean if not line.startswith("md0 ")] == []
 
     live(STACK, act, files=(NEW,))
-
-
-if EVERY_TEST:
-
-    @pytest.mark.parametrize("stop", [killed, interrupted])
-    def test_stopped_at_each_step_it_can_be_called_again(
-        stop: Callable[..., Awaitable[bool]],
-    ) -> None:
-        """Until it is done: each time at its first call, at a later one if that changed nothing."""
-
-        async def act(living: Living) -> None:
-            await living.run(WRITE)
-            before, number, stops = await names(living), 1, 0
-            while await stop(living, number):
-                now = await names(living)
-                before, number, stops = now, 1 if now != before else number + 1, stops + 1
-            assert stops >= len(STACK.layers)
-            assert not [word for word in ("crypt", "md0", "vg", "loop0") if word in before]
-            verdict = await living.judged(NEW)
-            assert verdict.unclean == [] and verdict.damaged == []
-
-        live(STACK, act, files=(NEW,))
