@@ -48,7 +48,7 @@ class Hardware:
 
     disks: tuple[Disk, ...]
     processors: int = PROCESSORS
-    memory: int = 320
+    memory: int = 512
     processor: str = PROCESSOR
     command_line: str = ""
     devices: tuple[str, ...] = ()
