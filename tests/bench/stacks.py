@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tests.vm.hardware import Disk, Hardware
 from tests.vm.layers import ROOT, Common, Ext4, Layer, Luks
 from tests.vm.stacks import MAIN, Stack, on
-
-MEMORY = 512
-"""MiB of each machine that needs no more."""
 
 PIECE = 4
 """MiB of one of many small devices."""
@@ -23,9 +20,9 @@ LONG_LOG = "log_buf_len=2M"
 """For the guest's kernel, where finalstage leaves more records than its log usually holds."""
 
 
-def machine(*disks: Disk, memory: int = MEMORY, command_line: str = "") -> Hardware:
-    """What all of them are made of, with so many MiB."""
-    return Hardware(disks, processors=2, memory=memory, command_line=command_line)
+def machine(*disks: Disk, **more: Any) -> Hardware:
+    """What all of them are made of."""
+    return Hardware(disks, processors=2, **more)
 
 
 @dataclass(frozen=True)
@@ -185,7 +182,7 @@ class Images(Common):
 
 def _many(count: int) -> Trial:
     layers = [ManyMounts("disk/b", AT_ONCE, first) for first in range(0, count, AT_ONCE)]
-    memory = MEMORY if count < 400 else 1024
+    memory = 512 if count < 400 else 1024
     stack = Stack(
         f"{count} mounts",
         machine(Disk("a", 128), Disk("b", count * PIECE), memory=memory, command_line=LONG_LOG),
@@ -245,7 +242,7 @@ def slow(disks: tuple[str, ...], dirty: int = 8) -> Trial:
 
 MAIN_TRIAL = Trial(
     "main",
-    on(MAIN, processors=2, memory=MEMORY),
+    on(MAIN, processors=2),
     ("umount /run", "umount /", "remove vg-root", "remove crypt", "stop md0"),
 )
 TRIALS = (

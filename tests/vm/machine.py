@@ -254,8 +254,11 @@ class Machine:
                     output.append(line)
         except TimeoutError:
             pass
-        said = "".join(output) + self.console[-3000:].decode(errors="replace")
+        said = "".join(output) + self._last_words()
         raise GuestError(f"the guest gave no answer in {deadline} s; last words:\n{said}")
+
+    def _last_words(self) -> str:
+        return self.console[-3000:].decode(errors="replace")
 
     async def seen(self, text: bytes, deadline: float = 300) -> None:
         """Wait until `text` stands on the console. Raises GuestError if it does not in so many
@@ -265,10 +268,8 @@ class Machine:
                 while text not in self.console:
                     await self._changed.wait()
         except TimeoutError:
-            last = self.console[-3000:].decode(errors="replace")
-            raise GuestError(
-                f"{text!r} was not said in {deadline} s; last words:\n{last}"
-            ) from None
+            said = f"{text!r} was not said in {deadline} s; last words:\n{self._last_words()}"
+            raise GuestError(said) from None
 
     # -- watching it go down ---------------------------------------------------------------------
 

@@ -141,7 +141,7 @@ def with_init(kind: str) -> Stack:
     recipe = RECIPES[kind]
     return Stack(
         kind,
-        Hardware((Disk("a", 512),), memory=512, kernel=recipe.suite),
+        Hardware((Disk("a", 512),), kernel=recipe.suite),
         (
             Modules(recipe.modules),
             Luks("crypt", "disk/a"),

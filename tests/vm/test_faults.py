@@ -353,8 +353,8 @@ ROWS = [
     ),
     frozen("frozen: virtio-scsi", "scsi"),
     frozen("frozen: NVMe", "nvme"),
-    *seldom(frozen("frozen: NBD", "nbd", *NETWORK)),
     *seldom(
+        frozen("frozen: NBD", "nbd", *NETWORK),
         half_frozen("frozen: one half of a RAID1 of virtio-scsi", "scsi"),
         half_frozen("frozen: one half of a RAID1 of NVMe", "nvme"),
     ),
@@ -380,8 +380,10 @@ ROWS = [
     *seldom(odd("a FUSE server ends when told so", FUSE.format(name="server"), stack=FUSED)),
     odd("a FUSE server hangs", FUSE.format(name="@server"), stack=FUSED),
     odd("a process forks without end", path=f"{COMET}; {BOUNDED}"),
-    *seldom(odd("processes fork without end", path=f"{BOMB}; {BOUNDED}")),
-    *seldom(odd("another mount namespace", "/run/trouble unshare")),
+    *seldom(
+        odd("processes fork without end", path=f"{BOMB}; {BOUNDED}"),
+        odd("another mount namespace", "/run/trouble unshare"),
+    ),
     odd("a mount namespace without processes", "touch /run/ns; /run/trouble unshare /run/ns"),
     replace(
         odd("a storage daemon in another mount namespace", STAYS),

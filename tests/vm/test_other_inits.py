@@ -54,8 +54,10 @@ ROWS = [
         down("busybox", "halt", "halt"),
     ),
     down("openrc", "openrc-shutdown --poweroff now", expected=SEALED),
-    *seldom(down("openrc", "openrc-shutdown --reboot now", "reboot", expected=SEALED)),
-    *seldom(down("openrc", "shutdown -h -H now", "halt", root="openrc-sysvinit")),
+    *seldom(
+        down("openrc", "openrc-shutdown --reboot now", "reboot", expected=SEALED),
+        down("openrc", "shutdown -h -H now", "halt", root="openrc-sysvinit"),
+    ),
     down("runit", "poweroff", expected=SEALED),
     *seldom(down("runit", "reboot", "reboot", expected=SEALED)),
     down("finit", "poweroff", expected=SEALED),
@@ -119,14 +121,14 @@ ALONE = [
     ),
     *seldom(down("finit", "reboot", "reboot", name="broken", before=(BROKEN,), expected=NOTHING)),
     # This one stages while it goes down, so nothing could be broken by then.
-    *seldom(down("s6-linux-init", "poweroff", name="missing", before=(MISSING,), expected=NOTHING)),
     *seldom(
+        down("s6-linux-init", "poweroff", name="missing", before=(MISSING,), expected=NOTHING),
         down_by_dinit(
             *("-p", "poweroff"),
             name="missing",
             before=(MISSING,),
             expected=saying("Issuing shutdown via kernel..."),
-        )
+        ),
     ),
     # PID 1 executes the launcher, which executes the original.
     down_by_dinit(
