@@ -82,6 +82,10 @@ def _read_only(kernel: Kernel, mounts: list[Mount]) -> None:
         entries = mountinfo.parse(kernel.read("/proc/self/mountinfo"))
         still = {x.target for x in entries if "ro" not in x.super_options.split(",")}
         if targets.isdisjoint(still):
+            # They are called so before their superblocks are written. Who wants to sync one waits
+            # for that: s_umount in reconfigure_super() and in syncfs(2).
+            for mount in mounts:
+                kernel.syncfs(mount.target)
             return
         kernel.sleep(LOOK_SECONDS)
     raise TimeoutError("it can still be written to")

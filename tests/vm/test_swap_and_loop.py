@@ -29,7 +29,7 @@ ROOT = (Luks("croot", "disk/a"), Ext4("mapper/croot", "/"))
 ODD = "/odd names/swap \\ 'x'\t\x0bé # (deleted)\nof two lines"
 SWAPS = Stack(
     "swap of every kind",
-    Hardware((Disk("a"), Disk("b", 96), Disk("c", 32), Disk("d", 16)), processors=2),
+    Hardware((Disk("a"), Disk("b", 96), Disk("c", 32), Disk("d", 16))),
     (
         *ROOT,
         Lvm("vg", ("disk/b",), (("swap", "-L 16M"), ("plain", "-L 48M"))),
@@ -60,7 +60,7 @@ TO_ZRAM = "cp /data/new-secret /zram; sync"
 
 PARTED = Stack(
     "partitions of a disk, an array and loop devices",
-    Hardware((Disk("a"), Disk("b", 64), Disk("c", 64)), processors=2),
+    Hardware((Disk("a"), Disk("b", 64), Disk("c", 64))),
     (
         Gpt("disk/a", 384, (16, 300, 48)),
         Swap("disk/a-1"),
@@ -83,14 +83,14 @@ PARTED = Stack(
 )
 CIRCLE = Stack(
     "a circle",
-    Hardware((Disk("a"), Disk("b", 64)), processors=2),
+    Hardware((Disk("a"), Disk("b", 64))),
     (*ROOT, Circle("circle", "disk/b", "/circle", 24)),
     files=(File("/data/old", 300_000), File("/circle/old", 300_000)),
 )
 # The first barrier in a circle waits for itself; so does then whoever comes after it.
 HANGING = Stack(
     "a circle on LUKS",
-    Hardware((Disk("a"), Disk("b", 72)), processors=2),
+    Hardware((Disk("a"), Disk("b", 72))),
     (*ROOT, Luks("cround", "disk/b"), Circle("circle", "mapper/cround", "/circle", 24)),
     files=(File("/data/old", 300_000), File("/circle/old", 300_000)),
 )
