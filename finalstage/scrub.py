@@ -45,6 +45,10 @@ TUNING = (
 """Settings while memory is overwritten. Source: Documentation/admin-guide/sysctl/vm.rst."""
 
 TUNE_SECONDS = 2.0
+OFFERED = "1000"
+"""The score of who wants to be ended first, OOM_SCORE_ADJ_MAX in linux/oom.h: what the launcher
+has begun with, and goes on with whenever something is free."""
+
 MUST = "/proc/sys/vm/panic_on_oom"
 PRINTK = "/proc/sys/kernel/printk"
 
@@ -191,12 +195,15 @@ def tune(kernel: Kernel, before: list[tuple[str, str]]) -> None:
 def spare_all(kernel: Kernel, before: list[tuple[str, str]]) -> None:
     """Let memory that runs out end no process that is there; note how likely that was before.
 
-    Else whoever asks for memory at the wrong moment would be killed, the stage too.
+    Else whoever asks for memory at the wrong moment would be killed, the stage too. Who has offered
+    himself is left so: the kernel panics where one asks whom it must not end, and finds nobody.
     """
     for process in all_processes(kernel):
         path = f"/proc/{process.pid}/oom_score_adj"
         try:
             old = text(kernel, path)
+            if old == OFFERED:
+                continue
             kernel.write(path, b"-1000")
         except OSError:
             continue  # it has just ended

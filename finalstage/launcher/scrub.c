@@ -45,7 +45,7 @@
 
 #define MOST_WORKERS 1024
 #define PIECE (2UL << 20) /* a huge page, where there are any */
-#define BALLASTS 2
+#define BALLASTS 3
 #define BALLAST (1UL << 20)
 #define OFFER (1UL << 20) /* by each worker */
 #define GIVEN_BACK (16UL << 20) /* before more is said */
@@ -246,11 +246,17 @@ static void squeeze(unsigned long most)
 static int take_last(size_t most, double until)
 {
     pid_t last = fork();
+    pid_t ended;
     int status;
 
     if (last == 0)
         squeeze(most);
-    return last > 0 && next_end(until, &status) == last && status == 0;
+    if (last < 0)
+        return 0;
+    do
+        ended = next_end(until, &status);
+    while (ended > 0 && ended != last);
+    return ended == last && status == 0;
 }
 
 static int start_ballast(pid_t *ballasts, volatile int *ready)
@@ -274,7 +280,6 @@ static int take_early(void *name)
 
     *(char *)name = '@'; /* like a storage daemon: the stage does not end it */
     be_expendable("1000");
-    sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0});
     if (sysinfo(&info) < 0)
         return 1;
     most = info.totalram * info.mem_unit / PIECE * PIECE;
@@ -320,8 +325,9 @@ void scrub_early(char *name)
         is_in("/proc/cmdline", "init_on_free=1") || is_in("/proc/cmdline", "finalstage.scrub=n") ||
         is_in("/proc/self/cmdline", "--scrub=n") || sched_getaffinity(0, sizeof all, &all) < 0)
         return;
-    /* One processor is left to the stage. */
-    for (int processor = CPU_COUNT(&all) > 1; processor < CPU_COUNT(&all); processor++)
+    /* One processor is left to the stage. It reads their command lines, and so waits for what they do
+     * to their memory: to run only when nobody else does would hold it up. */
+    for (int processor = 1; processor < CPU_COUNT(&all); processor++)
         start_child(&child, take_early, name);
 }
 
@@ -371,8 +377,8 @@ int scrub_memory(const char *seconds)
     }
     /* From here on nothing is allocated, and nothing waits behind the workers. */
     mlockall(MCL_CURRENT | MCL_ONFAULT);
-    sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK,
-                       &(struct sched_param){.sched_priority = 1});
+    syscall(SYS_sched_setscheduler, 0, SCHED_FIFO | SCHED_RESET_ON_FORK,
+            &(struct sched_param){.sched_priority = 1});
     for (left = count; left > 0 && ballast > 0; ) {
         ended = next_end(until, &status);
         if (ended <= 0)
@@ -384,11 +390,14 @@ int scrub_memory(const char *seconds)
             ballast--;
         }
     }
-    for (int i = 0; i < BALLASTS; i++)
+    /* The last worker begins with what most of the ballast has held. Some stays: until he has begun
+     * there is nobody else to kill. */
+    for (int i = 1; i < BALLASTS; i++)
         kill(ballasts[i], SIGKILL);
-    while (left == 0 && ballast > 0 && next_end(until, &status) > 0)
+    while (left == 0 && ballast > 1 && next_end(until, &status) > 0)
         ballast--;
     complete = left == 0 && take_last(most, until);
+    kill(ballasts[0], SIGKILL);
     for (int i = 0; i < count; i++) {
         total += *workers[i].taken;
         kill(workers[i].process, SIGKILL);

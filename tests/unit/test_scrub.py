@@ -55,6 +55,17 @@ def test_it_is_said_how_much_and_settings_are_put_back() -> None:
     assert machine.processes[STAGE].oom_score_adj == -998
 
 
+def test_who_offers_himself_can_still_be_killed() -> None:
+    """Else the kernel would panic when he asks for memory."""
+    machine = here()
+    machine.processes[DAEMON].oom_score_adj = 1000
+    kernel = SimKernel(machine)
+    (line,) = scrub.scrub(kernel, 90, "always", True)
+    assert not line.bad
+    assert ("write", f"/proc/{DAEMON}/oom_score_adj") not in kernel.done
+    assert ("write", f"/proc/{STAGE}/oom_score_adj") in kernel.done
+
+
 def test_memory_is_not_exhausted_where_the_stage_could_be_killed() -> None:
     machine = here()
     score = f"/proc/{STAGE}/oom_score_adj"

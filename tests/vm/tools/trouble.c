@@ -8,6 +8,7 @@
  *   trouble unshare [FILE]    sleep in a mount namespace of its own, which FILE keeps alive
  *   trouble comet             fork without end, each process ending as soon as it has a child
  *   trouble bomb              fork without end, each process going on
+ *   trouble hunger            take more memory, before all others, whenever hardly any is left
  *   trouble nbd DEVICE ADDRESS PORT NAME   connect a network block device
  *   trouble serve DEVICE FILE   connect one to a server of its own for FILE, without a network, and
  *                               print the server's number
@@ -26,9 +27,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 /* Be at a place that holds nothing; who reads what we print goes on too. */
@@ -191,6 +195,29 @@ static void bomb(void)
         fork();
 }
 
+static void hunger(void)
+{
+    const size_t most = (size_t)1 << 30, few = (size_t)8 << 20;
+    int score = open("/proc/self/oom_score_adj", O_WRONLY);
+    char *memory = mmap(NULL, most, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct sysinfo info;
+
+    if (write(score, "1000", 4) < 0 || memory == MAP_FAILED
+        || syscall(SYS_sched_setscheduler, 0, SCHED_FIFO,
+                   &(struct sched_param){.sched_priority = 1}) < 0)
+        err(1, "cannot begin");
+    leave();
+    for (size_t taken = 0; taken < most;) {
+        if (sysinfo(&info) == 0 && info.freeram * info.mem_unit > few) {
+            usleep(1000);
+            continue;
+        }
+        memory[taken] = 1;
+        taken += 4096;
+    }
+}
+
 static void receive(int stream, void *into, size_t size)
 {
     while (size > 0) {
@@ -316,6 +343,8 @@ int main(int argc, char **argv)
         comet();
     else if (!strcmp(what, "bomb"))
         bomb();
+    else if (!strcmp(what, "hunger"))
+        hunger();
     else if (!strcmp(what, "nbd") && argc == 6)
         connect_nbd(on, argv[3], argv[4], *argv[5]);
     else if (!strcmp(what, "serve") && argc == 4)
