@@ -21,7 +21,7 @@ from tests.sim.machine import Machine
 from tests.sim.paste import as_test
 from tests.sim.properties import complaints, stack_of
 
-EXAMPLES = int(os.environ.get("FINALSTAGE_EXAMPLES", "3000"))
+EXAMPLES = int(os.environ.get("FINALSTAGE_EXAMPLES", "1500"))
 NEW_ONES = "FINALSTAGE_EXAMPLES" in os.environ
 SHARDS, HOOK_SHARDS = 20, 2
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.vm import rows
+from tests.vm.part import ALL
 from tests.vm.rows import Outcome, Row
 from tests.vm.table import PROPERTY, pytest_terminal_summary
 
@@ -17,6 +18,14 @@ Happen = Callable[[Row], Outcome]
 # So many lines of the console stand in the report of a row that failed: where it was somebody
 # else's machine, nothing else is left of it. A panic with its registers and calls has some fifty.
 LAST_WORDS = 80
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is only tried when all is: part.py."""
+    left_out = [item for item in items if item.get_closest_marker("seldom") and not ALL]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

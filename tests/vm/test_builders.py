@@ -13,6 +13,7 @@ import pytest
 from tests.vm.builders import APPENDED, BUILDERS, initramfs, run, set_up
 from tests.vm.conftest import Happen
 from tests.vm.expected import Expected
+from tests.vm.part import seldom
 from tests.vm.rows import Row
 from tests.vm.stacks import LUKS, booted_by
 from tests.vm.states import INITRAMFS
@@ -30,7 +31,7 @@ def down(builder: str, path: str, verb: str = "poweroff", **fields: str) -> Row:
 IN_INITRAMFS = replace(LUKS, name="LUKS, cpio", root=INITRAMFS, initramfs=APPENDED)
 
 ROWS = [
-    down("dracut", "systemctl poweroff"),
+    *seldom(down("dracut", "systemctl poweroff")),
     down("initramfs-tools", "systemctl poweroff"),
     Row("cpio", IN_INITRAMFS, "exec /shutdown {verb}", staging="", expected=CLOSED),
 ]

@@ -10,6 +10,7 @@ from tests.vm.cache import PROJECT
 from tests.vm.conftest import Happen
 from tests.vm.expected import Expected
 from tests.vm.inits import CLOSED, down
+from tests.vm.part import seldom
 from tests.vm.rows import DIRECT, RETURN, Row
 from tests.vm.stacks import MAIN, MAIN_BUSY
 from tests.vm.test_guardian import with_fault
@@ -117,18 +118,20 @@ ROWS = [
         before=(GARBAGE,),
         expected=Expected(says=("ignoring the option", "remaining 0, keys left 0")),
     ),
-    down(
-        "systemd",
-        "systemctl poweroff",
-        name="configured, hooks",
-        earlier="\n".join(
-            (
-                configuration("width = 8"),
-                hook("start/x", SAYS_SO, "/usr/bin/env bash"),
-                hook("last/x", SAYS_SO, "/usr/bin/env bash"),
-            )
-        ),
-        expected=Expected(says=(*CLOSED.says, "hook start poweroff 5", "hook last poweroff 5")),
+    *seldom(
+        down(
+            "systemd",
+            "systemctl poweroff",
+            name="configured, hooks",
+            earlier="\n".join(
+                (
+                    configuration("width = 8"),
+                    hook("start/x", SAYS_SO, "/usr/bin/env bash"),
+                    hook("last/x", SAYS_SO, "/usr/bin/env bash"),
+                )
+            ),
+            expected=Expected(says=(*CLOSED.says, "hook start poweroff 5", "hook last poweroff 5")),
+        )
     ),
 ]
 

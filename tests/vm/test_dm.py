@@ -26,7 +26,7 @@ from tests.vm.layers import (
 from tests.vm.layers.dm import OddDevices, cache, era, mirror, slices
 from tests.vm.layers.keyed import zeros
 from tests.vm.layers.lvm import LvmZoo
-from tests.vm.part import seldom
+from tests.vm.part import seldom, whole
 from tests.vm.rows import DIRECT, DIRTY, ORACLE, RETURN, Row
 from tests.vm.stacks import Stack
 from tests.vm.test_faults import DEADLINE, STUCK, SUSPEND, writing
@@ -269,6 +269,7 @@ ODD_ROW = Row(
 )
 
 
+@whole
 def test_odd_devices_are_closed(happen: Happen) -> None:
     assert not happen(ODD_ROW).problems, f"see {ODD_ROW.folder}"
 

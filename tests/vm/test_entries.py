@@ -38,12 +38,14 @@ ROWS = [
         staging=BY_TOOL,
         programs=(TOOL,),
     ),
-    Row(
-        "in place of systemd-shutdown, newer",
-        rooted(MAIN, "newer-glibc"),
-        RETURN,
-        "reboot",
-        before=(IN_PLACE, NO_PROC),
+    *seldom(
+        Row(
+            "in place of systemd-shutdown, newer",
+            rooted(MAIN, "newer-glibc"),
+            RETURN,
+            "reboot",
+            before=(IN_PLACE, NO_PROC),
+        )
     ),
     Row(
         "system calls of Linux 3.2",

@@ -6,15 +6,17 @@ import pytest
 
 from tests.vm.conftest import Happen
 from tests.vm.inits import alone, down
-from tests.vm.part import in_turn, seldom
+from tests.vm.part import in_turn, seldom, whole
 from tests.vm.rows import Row
 
 ROWS = [
     down("systemd", "systemctl poweroff"),
-    *seldom(down("systemd", "systemctl reboot", "reboot")),
-    down("systemd", "systemctl halt", "halt"),
-    down("systemd", "systemctl poweroff", root="systemd-257"),
-    *seldom(down("systemd", "systemctl reboot", "reboot", root="systemd-257")),
+    *seldom(
+        down("systemd", "systemctl reboot", "reboot"),
+        down("systemd", "systemctl halt", "halt"),
+        down("systemd", "systemctl poweroff", root="systemd-257"),
+        down("systemd", "systemctl reboot", "reboot", root="systemd-257"),
+    ),
 ]
 
 
@@ -25,12 +27,14 @@ def test_closes_everything(happen: Happen, row: Row) -> None:
 
 CONTROLS = [
     alone("systemd", "systemctl poweroff"),
-    *seldom(alone("systemd-257", "systemctl poweroff")),
-    alone("sysvinit", "poweroff"),
-    *seldom(alone("busybox", "poweroff")),
-    alone("openrc", "openrc-shutdown --poweroff now"),
-    *seldom(alone("runit", "poweroff")),
-    alone("finit", "poweroff"),
+    *seldom(
+        alone("systemd-257", "systemctl poweroff"),
+        alone("sysvinit", "poweroff"),
+        alone("busybox", "poweroff"),
+        alone("openrc", "openrc-shutdown --poweroff now"),
+        alone("runit", "poweroff"),
+        alone("finit", "poweroff"),
+    ),
 ]
 
 
@@ -56,6 +60,7 @@ set -- after
 diff /run/files.before /run/files.after"""
 
 
+@whole
 @pytest.mark.parametrize(
     "control",
     in_turn([control for control in CONTROLS if control.stack.name != "systemd-257"]),

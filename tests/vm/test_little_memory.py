@@ -8,6 +8,7 @@ from dataclasses import replace
 from tests.vm.conftest import Happen
 from tests.vm.expected import Expected
 from tests.vm.inits import INSTALLED, TOOL
+from tests.vm.part import whole
 from tests.vm.rows import Row
 from tests.vm.stacks import with_little_memory
 
@@ -18,6 +19,7 @@ SMALL = "[ $(sed -n 's/MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo) -le 6553
 BY_TOOL = "grep -q '^finalstage /run/initramfs tmpfs' /proc/mounts"
 
 
+@whole
 def test_closes_everything(happen: Happen) -> None:
     row = Row(
         "busybox: poweroff with 64 MB of memory",

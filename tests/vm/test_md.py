@@ -144,10 +144,12 @@ ROWS = [
         LEVELS,
         files=(*DIRTY, File("/levels/new", 4 << 20), File("/plain/new", 100_000)),
     ),
-    Row(
-        "md in all states",
-        STATES,
-        files=(*DIRTY, File("/states/new", 4 << 20), File("/partition/new", 100_000)),
+    *seldom(
+        Row(
+            "md in all states",
+            STATES,
+            files=(*DIRTY, File("/states/new", 4 << 20), File("/partition/new", 100_000)),
+        )
     ),
     Row(
         "md in containers",
@@ -155,11 +157,13 @@ ROWS = [
         files=(*DIRTY, File("/ddf/new", 100_000), File("/imsm/new", 100_000)),
         before=(monitor_from_root("md125"),),
     ),
-    *seldom(Row("root in a container", IN_CONTAINER)),
-    Row(
-        "root in a container, monitor in root",
-        IN_CONTAINER,
-        before=(monitor_from_root("md127"),),
+    *seldom(
+        Row("root in a container", IN_CONTAINER),
+        Row(
+            "root in a container, monitor in root",
+            IN_CONTAINER,
+            before=(monitor_from_root("md127"),),
+        ),
     ),
     Row(
         "md in containers, no monitors",

@@ -13,6 +13,7 @@ from tests.vm.content import File
 from tests.vm.expected import Expected
 from tests.vm.hardware import MIB, Disk, Hardware
 from tests.vm.layers import Btrfs, Ext4, Image, Linear, Luks, Modules, Nfs, Overlay, Swap, Xfs
+from tests.vm.part import seldom
 from tests.vm.rows import DIRECT, DIRTY, ORACLE, Outcome, Row
 from tests.vm.stacks import Stack
 
@@ -182,7 +183,9 @@ def namespace(name: str, *before: str, says: tuple[str, ...]) -> Row:
 
 
 ELSEWHERE = [
-    namespace("a namespace shares what is unmounted", SHARE, KEEP, says=("closed crypt other",)),
+    *seldom(
+        namespace("a namespace shares what is unmounted", SHARE, KEEP, says=("closed crypt other",))
+    ),
     namespace(
         "a namespace shares nothing",
         KEEP,

@@ -40,7 +40,7 @@ def configured(line: str) -> str:
 THEIR_TREE = configured('shutdown-tree = "other"')
 
 ROWS = [
-    down("systemd", POWEROFF, name="/run and /tmp are noexec", earlier=NOEXEC),
+    *seldom(down("systemd", POWEROFF, name="/run and /tmp are noexec", earlier=NOEXEC)),
     down(
         "systemd", POWEROFF, name="dracut restores its tree too", earlier=DRACUT, tools=("other",)
     ),
@@ -96,12 +96,14 @@ THEIRS = [
         staging=DRACUT,
         tools=("other",),
     ),
-    down(
-        "systemd",
-        POWEROFF,
-        name="dracut's tree wins by configuration",
-        earlier=f"{THEIR_TREE}\n{DRACUT}",
-        tools=("other",),
+    *seldom(
+        down(
+            "systemd",
+            POWEROFF,
+            name="dracut's tree wins by configuration",
+            earlier=f"{THEIR_TREE}\n{DRACUT}",
+            tools=("other",),
+        )
     ),
 ]
 
