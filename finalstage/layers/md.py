@@ -58,14 +58,15 @@ class Md(Layer):
 
 
 def scan(kernel: Kernel, world: World) -> list[Md]:
-    """Every array that is assembled. A stopped one keeps its name for a moment, but no members."""
+    """Every array that is assembled. A stopped one keeps its name for a moment, but no members; its
+    state can be gone when we ask for it. To open it then would make a new one, which fails all."""
     found = []
     devices = world.by_name
     for block in world.blocks:
         if "md" not in block.entries:
             continue
         state = text_if_there(kernel, f"{block.path}/md/array_state")
-        if state == "clear" and not block.slaves:
+        if state in ("", "clear") and not block.slaves:
             continue
         version = text_if_there(kernel, f"{block.path}/md/metadata_version")
         external, container = version.startswith(EXTERNAL), container_of(version)

@@ -183,6 +183,16 @@ def test_one_device_that_its_kind_cannot_read_does_not_hide_the_others() -> None
     assert below(stack, "raid1 md1") == {"linear vg-root"}
 
 
+def test_an_array_that_is_just_being_forgotten_is_none() -> None:
+    machine = main_stack()
+    machine.devices["9:1"] = Md("md1", "9:1", ())
+    assert any(layer.kind == "md" and layer.name == "md1" for layer in look(machine).layers)
+    gone = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    stack = look(machine, {("read", "/sys/class/block/md1/md/array_state"): gone})
+    assert not any(layer.kind == "md" and layer.name == "md1" for layer in stack.layers)
+    assert stack.problems == ()
+
+
 def test_a_kind_that_cannot_look_at_all_does_not_hide_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
