@@ -38,6 +38,7 @@ static int look_at(void *argument)
 {
     struct sealing *one = argument;
 
+    come_first(); /* the stage, which starts meanwhile, may have the same processor */
     return dm_look(&one->dm);
 }
 
@@ -79,6 +80,7 @@ static int wipe_aside(void *argument)
 {
     struct sealing *one = argument;
 
+    come_first();
     one->sealed = wipe(one) >= 0;
     return !one->sealed;
 }
@@ -234,6 +236,7 @@ int wipe_at_once(void *unused)
     int more, unseen = stat("/", &root) < 0 || major(root.st_dev) == 0; /* as that of btrfs is */
 
     (void)unused;
+    come_first();
     if (list(&more) < 0)
         return 1; /* there is none, or seal() will say why */
     look(HASTY_TIME);
