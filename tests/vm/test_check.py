@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.vm.inits import INSTALLED, TOOL
 from tests.vm.living import Living, live
+from tests.vm.part import in_turn
 from tests.vm.stacks import with_init
 
 READY = replace(with_init("systemd"), prepared=f"\n{INSTALLED}", brought=(TOOL,))
@@ -57,7 +58,7 @@ def test_each_damage_is_named_and_its_remedy_mends_it() -> None:
 
 async def damage_and_mend(living: Living) -> None:
     """Try all of it on one machine, which is ready but for the first damage."""
-    for damage in DAMAGES:
+    for damage in in_turn(DAMAGES):
         await living.run(f"{ON_PATH}; {damage.does}")
         found, status = await checked(living)
         assert status == 1 and not found["ready"], damage

@@ -54,8 +54,8 @@ def test_a_table_that_was_asked_for_leaves_the_key_as_text(happen: Happen) -> No
             Row("control: by heart, halt", MAIN, verb="halt", to=ORACLE),
             Row("control: by heart, NVMe and SCSI", BUSES, to=ORACLE),
             Row("control: by heart, one processor", on(MD, processors=1), to=ORACLE),
+            Row("control: by heart, busy", MAIN_BUSY, before=(STUBBORN,), to=ORACLE),
         ),
-        Row("control: by heart, busy", MAIN_BUSY, before=(STUBBORN,), to=ORACLE),
     ],
     ids=lambda row: row.slug,
 )

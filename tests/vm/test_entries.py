@@ -29,9 +29,11 @@ HELD = Expected(says=("remains ext4 /: busy", "wiped the key of crypt crypt", "k
 HELD_BY_DAEMON = Expected(says=(*HELD.says, "(open file)"))
 
 ROWS = [
-    Row("root is an initramfs", rooted(MAIN, INITRAMFS)),
-    *seldom(Row("root is an initramfs, no /proc", rooted(MAIN, INITRAMFS), before=(NO_PROC,))),
-    Row("the tree lies on the root", MAIN, "exec /opt/tree/shutdown {verb}", staging=ON_ROOT),
+    *seldom(
+        Row("root is an initramfs", rooted(MAIN, INITRAMFS)),
+        Row("root is an initramfs, no /proc", rooted(MAIN, INITRAMFS), before=(NO_PROC,)),
+        Row("the tree lies on the root", MAIN, "exec /opt/tree/shutdown {verb}", staging=ON_ROOT),
+    ),
     Row(
         "staged by finalstage stage",
         MAIN,

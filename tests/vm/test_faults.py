@@ -323,19 +323,20 @@ def odd(name: str, *before: str, stack: Stack = MAIN, path: str = BOUNDED) -> Ro
 
 ROWS = [
     hung("hung: LUKS", LUKS),
-    *seldom(hung("hung: LUKS1", LUKS1)),
-    hung("hung: key in the table", NO_KEYRING),
-    *seldom(hung("hung: two segments", SEGMENTS), hung("hung: inactive table", INACTIVE)),
-    hung("hung: keyed dm-integrity", INTEGRITY),
-    *seldom(hung("hung: authenticated dm-crypt", AUTHENTICATED)),
-    unfreed("sealed: keyed dm-integrity on what hangs", INTEGRITY),
     *seldom(
+        hung("hung: LUKS1", LUKS1),
+        hung("hung: key in the table", NO_KEYRING),
+        hung("hung: two segments", SEGMENTS),
+        hung("hung: inactive table", INACTIVE),
+    ),
+    hung("hung: keyed dm-integrity", INTEGRITY),
+    *seldom(
+        hung("hung: authenticated dm-crypt", AUTHENTICATED),
+        unfreed("sealed: keyed dm-integrity on what hangs", INTEGRITY),
         unfreed("sealed: authenticated dm-crypt on what hangs", AUTHENTICATED),
         hung("hung: LVM on LUKS", LVM),
         hung_root("hung: root on LUKS", ROOT),
-    ),
-    hung_root("hung: root on LVM on LUKS", ROOT_LVM),
-    *seldom(
+        hung_root("hung: root on LVM on LUKS", ROOT_LVM),
         half_hung("hung: one half of RAID1 on LUKS", MIRROR),
         half_hung("hung: one half of RAID1 on LVM on LUKS", MIRROR_OF_VOLUMES),
         replace(
@@ -367,18 +368,24 @@ ROWS = [
                 keys_remain=True,
             ),
         ),
+        replace(
+            hung("multipath without a path queues", MULTIPATH), before=(NO_PATH, writing("/hung"))
+        ),
+        broken("errors: LUKS", BROKEN),
     ),
-    replace(hung("multipath without a path queues", MULTIPATH), before=(NO_PATH, writing("/hung"))),
-    *seldom(broken("errors: LUKS", BROKEN)),
     broken("errors: from the start on", BROKEN, STARTED),
-    *seldom(broken("errors: errors=panic", PANICKING, STARTED)),
-    replace(
-        hung("hung: the kernel panics at hung tasks", LUKS),
-        before=(HUNG_TASK_PANIC, SUSPEND, writing("/hung")),
+    *seldom(
+        broken("errors: errors=panic", PANICKING, STARTED),
+        replace(
+            hung("hung: the kernel panics at hung tasks", LUKS),
+            before=(HUNG_TASK_PANIC, SUSPEND, writing("/hung")),
+        ),
     ),
     replace(odd("a RAID has lost a member", LOSE), expected=Expected(unclean=("md0",))),
-    replace(odd("a RAID is resyncing", RESYNC), expected=Expected(unclean=("md0",))),
-    *seldom(odd("a FUSE server ends when told so", FUSE.format(name="server"), stack=FUSED)),
+    *seldom(
+        replace(odd("a RAID is resyncing", RESYNC), expected=Expected(unclean=("md0",))),
+        odd("a FUSE server ends when told so", FUSE.format(name="server"), stack=FUSED),
+    ),
     odd("a FUSE server hangs", FUSE.format(name="@server"), stack=FUSED),
     odd("a process forks without end", path=f"{COMET}; {BOUNDED}"),
     *seldom(
@@ -396,14 +403,14 @@ ROWS = [
             expected=Expected(says=("wiped the key of integrity sums", "keys left 0")),
         ),
         odd("2000 processes", PROCESSES, stack=on(MAIN, memory=1024)),
+        replace(hung("hung: no /proc", LUKS), before=(SUSPEND, writing("/hung"), NO_PROC)),
+        replace(hung("hung: no /sys", LUKS), before=(SUSPEND, writing("/hung"), NO_SYS)),
+        odd("/dev is empty", path=f"{NO_DEV}; {BOUNDED}"),
+        hung("hung: /dev is empty", LUKS, path=f"{NO_DEV}; {STUCK}"),
     ),
-    replace(hung("hung: no /proc", LUKS), before=(SUSPEND, writing("/hung"), NO_PROC)),
-    *seldom(replace(hung("hung: no /sys", LUKS), before=(SUSPEND, writing("/hung"), NO_SYS))),
-    odd("/dev is empty", path=f"{NO_DEV}; {BOUNDED}"),
-    *seldom(hung("hung: /dev is empty", LUKS, path=f"{NO_DEV}; {STUCK}")),
     odd("no console", path=DUMB),
     replace(odd("32 MiB of memory left", leave(32)), tools=("fill",)),
-    odd("the tree is read-only", "mount -o remount,ro /run/initramfs"),
+    *seldom(odd("the tree is read-only", "mount -o remount,ro /run/initramfs")),
     odd("the tree is full", "dd if=/dev/zero of=/run/initramfs/full bs=1M 2>&- || true"),
     in_place("in place of systemd-shutdown, LUKS hangs", LUKS),
     *seldom(
@@ -452,8 +459,8 @@ def test_systemd_shutdown_never_hands_over_above_what_hangs(happen: Happen, root
 
 CONTROLS = [
     hung("control: hung: LUKS, not sealed", LUKS, path=UNSEALED),
-    hung("control: hung: key in the table, not sealed", NO_KEYRING, path=UNSEALED),
     *seldom(
+        hung("control: hung: key in the table, not sealed", NO_KEYRING, path=UNSEALED),
         hung("control: hung: inactive table, not sealed", INACTIVE, path=UNSEALED),
         replace(
             odd("control: a storage daemon, not sealed", STAYS, path=UNSEALED), deadline=DEADLINE

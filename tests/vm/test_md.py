@@ -164,21 +164,21 @@ ROWS = [
             IN_CONTAINER,
             before=(monitor_from_root("md127"),),
         ),
-    ),
-    Row(
-        "md in containers, no monitors",
-        CONTAINERS,
-        f"{DIRECT} --budget=40",
-        files=(*DIRTY, File("/ddf/new", 100_000), File("/imsm/new", 100_000)),
-        before=(NO_MONITORS,),
-        hangs=True,
-        expected=Expected(
-            says=(
-                "raid1 md124 does not answer: it goes on without its monitor",
-                "not all of raid1 md126 could be written",
+        Row(
+            "md in containers, no monitors",
+            CONTAINERS,
+            f"{DIRECT} --budget=40",
+            files=(*DIRTY, File("/ddf/new", 100_000), File("/imsm/new", 100_000)),
+            before=(NO_MONITORS,),
+            hangs=True,
+            expected=Expected(
+                says=(
+                    "raid1 md124 does not answer: it goes on without its monitor",
+                    "not all of raid1 md126 could be written",
+                ),
+                # What nobody has noted as clean by then depends on when the monitors ended.
+                unclean=("md124", "md126"),
             ),
-            # What nobody has noted as clean by then depends on when the monitors ended.
-            unclean=("md124", "md126"),
         ),
     ),
 ]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.vm.conftest import Happen
-from tests.vm.part import seldom
+from tests.vm.part import seldom, whole
 from tests.vm.rows import DIRECT, DIRTY_64M, ORACLE, RETURN, SHOW_TABLE, STUBBORN, Row
 from tests.vm.stacks import IN_TABLE, LUKS, MAIN, MAIN_BUSY, Stack, on
 
@@ -107,6 +107,7 @@ def test_somebody_who_goes_on_taking_memory_is_no_panic(happen: Happen) -> None:
     assert outcome.copies.plaintext == 0
 
 
+@whole
 def test_a_kernel_that_clears_what_it_frees_is_left_to_it(happen: Happen) -> None:
     outcome = happen(Row("init_on_free", CLEARING))
     assert not outcome.problems

@@ -22,6 +22,7 @@ from tests.vm.layers import (
     SwapFile,
     Zram,
 )
+from tests.vm.part import seldom
 from tests.vm.rows import DIRECT, DIRTY, Row
 from tests.vm.stacks import Stack
 
@@ -102,14 +103,16 @@ sleep 1"""
 OVER_THE_END = File("/circle/new", 40 * MIB)
 
 ROWS = [
-    Row(
-        "partitions of a disk, an array and loop devices",
-        PARTED,
-        files=(
-            *DIRTY,
-            *(File(f"{at}/new", 200_000) for at in ("/third", "/of-md", "/of-loop")),
-            File("/in-luks/new", MIB, secret=True),
-        ),
+    *seldom(
+        Row(
+            "partitions of a disk, an array and loop devices",
+            PARTED,
+            files=(
+                *DIRTY,
+                *(File(f"{at}/new", 200_000) for at in ("/third", "/of-md", "/of-loop")),
+                File("/in-luks/new", MIB, secret=True),
+            ),
+        )
     ),
     Row(
         "a loop whose file lies on a file system above it",
