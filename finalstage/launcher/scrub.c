@@ -377,8 +377,7 @@ int scrub_memory(const char *seconds)
     }
     /* From here on nothing is allocated, and nothing waits behind the workers. */
     mlockall(MCL_CURRENT | MCL_ONFAULT);
-    syscall(SYS_sched_setscheduler, 0, SCHED_FIFO | SCHED_RESET_ON_FORK,
-            &(struct sched_param){.sched_priority = 1});
+    come_first();
     for (left = count; left > 0 && ballast > 0; ) {
         ended = next_end(until, &status);
         if (ended <= 0)
